@@ -1,0 +1,60 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int cog_err_set(cog_err *err, int code, const char *fmt, ...)
+{
+    if (err) {
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(err->text, sizeof(err->text), fmt, ap);
+        va_end(ap);
+        err->code = code;
+    }
+    return code;
+}
+
+int cog_err_prefix(cog_err *err, const char *fmt, ...)
+{
+    char head[sizeof(err->text)], whole[2 * sizeof(err->text) + 2];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(head, sizeof(head), fmt, ap);
+    va_end(ap);
+    snprintf(whole, sizeof(whole), "%s: %s", head, err->text);
+    memcpy(err->text, whole, sizeof(err->text) - 1);
+    err->text[sizeof(err->text) - 1] = '\0';
+    return err->code;
+}
+
+const char *cog_err_name(int code)
+{
+    switch (code) {
+    case 0:
+        return "OK";
+    case COG_EINVAL:
+        return "EINVAL";
+    case COG_ELIMIT:
+        return "ELIMIT";
+    case COG_EBUSY:
+        return "EBUSY";
+    case COG_EFORMAT:
+        return "EFORMAT";
+    case COG_EIO:
+        return "EIO";
+    case COG_ENOMEM:
+        return "ENOMEM";
+    case COG_EDEVICE:
+        return "EDEVICE";
+    case COG_ECANCELED:
+        return "ECANCELED";
+    case COG_ETIMEOUT:
+        return "ETIMEOUT";
+    case COG_EUNSUPPORTED:
+        return "EUNSUPPORTED";
+    }
+    return "E?";
+}

@@ -1,0 +1,263 @@
+/* engine.h - all the rest of the program may know about inference: tokens and pixels in, events
+ * out.
+ *
+ * A request goes in through cog_engine_submit; what becomes of it comes out as events. Every
+ * accepted request gets exactly one COG_EVENT_END, and nothing after it: that event ends the
+ * engine's interest in the request. */
+#ifndef COG_ENGINE_ENGINE_H
+#define COG_ENGINE_ENGINE_H
+
+#include "base/err.h"
+#include "base/mailbox.h"
+#include "base/sha256.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ------------------------------------------------------------------ pictures */
+
+typedef enum cog_image_fault {
+    COG_IMAGE_FINE,
+    COG_IMAGE_EMPTY,     /* no bytes */
+    COG_IMAGE_FILE_SIZE, /* more bytes than max_bytes */
+    COG_IMAGE_UNKNOWN,   /* the first bytes are none of JPEG, PNG, WebP, GIF */
+    COG_IMAGE_BROKEN,    /* a known format, damaged or cut short, or a bomb (scans, chunks, time) */
+    COG_IMAGE_TOO_LARGE, /* pixels or side above the limit */
+    COG_IMAGE_TOO_SMALL, /* a side of zero */
+} cog_image_fault;
+
+typedef enum cog_image_format { COG_JPEG, COG_PNG, COG_WEBP, COG_GIF } cog_image_format;
+
+typedef struct cog_image_options {
+    size_t max_bytes;    /* of the file */
+    uint64_t max_pixels; /* width * height, known from the header before anything is allocated */
+    int max_side;        /* pixels */
+    int max_scans;       /* of a progressive JPEG */
+    size_t max_metadata; /* bytes of chunks that are not pixels */
+    uint32_t max_ms;     /* CPU time of one decode, on the decoding thread */
+    bool drop_alpha; /* show the colour under transparent pixels (the reference) instead of white */
+    bool ignore_exif; /* do not turn the picture upright (the reference) */
+} cog_image_options;
+
+extern const cog_image_options cog_image_defaults;
+
+/* A picture as the model sees it. Immutable. */
+typedef struct cog_image {
+    int side;                /* the model's */
+    uint8_t *rgb;            /* [side, side, 3], resized as Pillow's BICUBIC does, to the bit */
+    cog_image_format format; /* of the file */
+    int source_width, source_height; /* as a person sees it: after EXIF orientation */
+    cog_sha256 hash;                 /* of side and rgb: equal pictures are encoded once */
+} cog_image;
+
+/* Decodes a file and resizes it to side x side, discarding the aspect ratio. *fault says what a
+ * client may be told, err adds detail that is safe to show. Pure, any thread; memory is bounded by
+ * the options. */
+int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
+                   const cog_image_options *opt, cog_err *err);
+void cog_image_free(cog_image *im); /* NULL is fine */
+
+/* The header alone: format and size as stored, checked against the options. Cheap; for admission.
+ */
+int cog_image_probe(cog_image_format *format, int *width, int *height, cog_image_fault *fault,
+                    const void *bytes, size_t len, const cog_image_options *opt, cog_err *err);
+
+/* ------------------------------------------------------------------ the engine */
+
+typedef struct cog_engine cog_engine;
+
+typedef struct cog_engine_config {
+    const char *model_dir;
+    const char *backend; /* "auto", "cpu", "cuda" */
+    const char *dtype;   /* "auto" (bf16), "f32", "bf16" */
+    int threads;         /* 0: one per available core */
+    int max_seqs;        /* sequences in one step (default 32) */
+    int step_tokens; /* rows in one step: decode rows first, the rest for prefill chunks (default
+                        256) */
+    int block;       /* KV slots per page (default 32) */
+    uint64_t
+        kv_bytes;   /* KV pool; 0: enough for max_seqs contexts, at most a quarter of free memory */
+    int max_images; /* pictures of one vision pass (default 4) */
+    int max_queue;  /* requests accepted and not yet running (default 256) */
+    /* Runs on the engine thread when the event list stops being empty or the state changes: it may
+     * wake a loop (uv_async_send) and nothing more. Wake-ups coalesce, so always drain. NULL is
+     * fine. */
+    void (*notify)(void *arg);
+    void *notify_arg;
+    /* For tests: sees every row of logits that a token is drawn from, before penalties. On the
+     * engine thread. */
+    void (*on_logits)(void *arg, uint64_t id, int choice, int index, const float *logits,
+                      int vocab);
+    void *on_logits_arg;
+} cog_engine_config;
+
+extern const cog_engine_config cog_engine_defaults;
+
+typedef enum cog_engine_phase {
+    COG_ENGINE_LOADING,
+    COG_ENGINE_READY,
+    COG_ENGINE_FAILED, /* did not load, or the device failed: final */
+} cog_engine_phase;
+
+typedef struct cog_engine_state {
+    cog_engine_phase phase;
+    double progress; /* of loading, 0..1 */
+    uint64_t
+        heartbeat_ns; /* when the engine thread last began a step or a wait (CLOCK_MONOTONIC) */
+    cog_err err;      /* why it failed */
+} cog_engine_state;
+
+/* Starts the engine thread, which loads the model: returns at once. Fails only for options out of
+ * range. */
+int cog_engine_open(cog_engine **out, const cog_engine_config *cfg, cog_err *err);
+/* Ends every request (COG_ECANCELED), joins the thread, frees everything, events not taken too.
+ * NULL is fine. */
+void cog_engine_close(cog_engine *e);
+/* Blocks until loading ended; 0 when ready. For programs without a loop. */
+int cog_engine_wait(cog_engine *e, cog_err *err);
+void cog_engine_get_state(cog_engine *e,
+                          cog_engine_state *out); /* any thread, never blocks on work */
+
+/* Facts of the loaded model. Valid from READY to close, immutable; NULL before. */
+typedef enum cog_template {
+    COG_TEMPLATE_DEFAULT = -1, /* the checkpoint's own */
+    COG_TEMPLATE_CHAT,
+    COG_TEMPLATE_VQA,
+    COG_TEMPLATE_BASE,
+} cog_template;
+
+typedef struct cog_engine_info {
+    const char *backend, *device; /* "cpu"; a line that describes it */
+    const char *dtype;            /* "bf16" */
+    uint64_t fingerprint;         /* of the weights */
+    int vocab;
+    int context;                  /* tokens of prompt and answer together */
+    int image_side, image_tokens; /* tokens one picture takes, boi and eoi included */
+    cog_template default_template;
+    int block, n_blocks; /* the KV pool */
+} cog_engine_info;
+
+const cog_engine_info *cog_engine_get_info(cog_engine *e);
+
+typedef struct cog_engine_stats {
+    int waiting, running;                               /* requests */
+    int blocks_free, blocks_used;                       /* KV pages */
+    int features;                                       /* encoded pictures held */
+    uint64_t steps, language_rows, vision_rows, tokens; /* since the start */
+    uint64_t images_encoded, images_shared, preemptions;
+} cog_engine_stats;
+
+void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out); /* any thread */
+
+/* ------------------------------------------------------------------ prompts */
+
+typedef struct cog_turn {
+    const char *query; /* borrowed */
+    size_t query_len;
+    const char *answer; /* NULL in the last turn */
+    size_t answer_len;
+} cog_turn;
+
+typedef struct cog_prompt {
+    int32_t *tokens; /* owned: BOS, image_tokens placeholders if there is a picture, text */
+    int n_tokens;
+    int n_image_tokens; /* 0 or the model's image_tokens */
+} cog_prompt;
+
+/* Needs READY. Pure otherwise; any thread. Does not look at the context length. */
+int cog_engine_prompt(cog_prompt *out, cog_engine *e, cog_template tmpl, const cog_turn *turns,
+                      int n_turns, bool has_image, cog_err *err);
+void cog_prompt_fini(cog_prompt *p);
+const char *cog_template_name(cog_template t);
+
+/* ------------------------------------------------------------------ requests */
+
+enum { COG_MAX_STOPS = 16, COG_MAX_CHOICES = 128 };
+
+typedef struct cog_sampling {
+    float temperature;        /* below 1e-5: the highest logit, lowest id on ties */
+    float top_p;              /* (0, 1]; 0 is greedy */
+    int top_k;                /* 0: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* > 0; 1: off; over prompt text and output */
+    float frequency_penalty, presence_penalty; /* over output */
+    uint64_t seed;
+} cog_sampling;
+
+typedef struct cog_request {
+    cog_link link;     /* the engine's while it owns the request */
+    uint64_t id;       /* unique among live requests; the caller's choice */
+    void *user;        /* comes back in the events */
+    cog_prompt prompt; /* owned */
+    cog_image *image;  /* owned; non-NULL exactly when prompt.n_image_tokens > 0 */
+    cog_sampling sampling;
+    int n;                     /* choices, 1..COG_MAX_CHOICES */
+    int max_tokens;            /* per choice, >= 1; prompt.n_tokens + max_tokens <= context */
+    char *stop[COG_MAX_STOPS]; /* owned, UTF-8, not empty */
+    int n_stop;
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
+} cog_request;
+
+void cog_request_free(cog_request *r); /* with all it owns; NULL is fine */
+
+/* Any thread. Takes the request when it returns 0. COG_EBUSY (queue full), COG_EINVAL (cannot ever
+ * run) leave it with the caller. */
+int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err);
+/* Any thread. The request ends with COG_ECANCELED soon; unknown ids are ignored. */
+void cog_engine_cancel(cog_engine *e, uint64_t id);
+
+typedef enum cog_event_type {
+    COG_EVENT_TEXT,   /* a choice's text grew (and/or its token count) */
+    COG_EVENT_FINISH, /* a choice ended well */
+    COG_EVENT_END,    /* the request ended: nothing follows */
+} cog_event_type;
+
+typedef enum cog_finish { COG_FINISH_STOP, COG_FINISH_LENGTH } cog_finish;
+
+typedef struct cog_usage {
+    int prompt_tokens, image_tokens, completion_tokens; /* completion: all choices */
+    uint64_t queue_ns;                                  /* accepted -> first scheduled */
+    uint64_t vision_ns;  /* time of the vision pass that encoded its picture, 0 when shared */
+    uint64_t prefill_ns; /* first scheduled -> first token */
+    uint64_t decode_ns;  /* first token -> end */
+} cog_usage;
+
+typedef struct cog_event {
+    cog_link link;
+    cog_event_type type;
+    uint64_t id;
+    void *user;
+    int choice;
+    /* TEXT */
+    char *text; /* owned by the event, UTF-8, whole characters, possibly empty; NUL-terminated */
+    size_t text_len;
+    int n_tokens; /* tokens this event accounts for */
+    /* FINISH */
+    cog_finish finish;
+    int stop; /* index into the request's stop strings, or -1 */
+    /* END */
+    int status; /* 0, COG_ECANCELED, COG_ETIMEOUT, COG_EDEVICE */
+    cog_err err;
+    cog_usage usage;
+} cog_event;
+
+/* One consumer. Detaches all pending events, oldest first, linked by link.next; give each to
+ * cog_event_free. */
+cog_event *cog_engine_take_events(cog_engine *e);
+/* Same, waiting up to timeout_ns for the first one. For programs without a loop. */
+cog_event *cog_engine_wait_events(cog_engine *e, uint64_t timeout_ns);
+void cog_event_free(cog_event *ev);
+
+/* ------------------------------------------------------------------ tools */
+
+/* Describes a checkpoint folder for people (or as JSON): what it is, every tensor accounted for,
+ * memory per dtype, whether it will load and why not. Returns 0 when it will load. */
+int cog_inspect(FILE *out, const char *dir, bool as_json, cog_err *err);
+
+/* Measures this machine's read bandwidth and FLOP ceilings and prints every kernel as a fraction of
+ * them. */
+int cog_bench_kernels(FILE *out, int threads, bool as_json, cog_err *err);
+
+#endif

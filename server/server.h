@@ -1,0 +1,64 @@
+/* server.h - HTTP in, HTTP out. One loop thread owns every socket; pictures and large bodies are
+ * worked on in the loop's worker pool; the engine is reached through engine/engine.h only. */
+#ifndef COG_SERVER_SERVER_H
+#define COG_SERVER_SERVER_H
+
+#include "base/err.h"
+#include "engine/engine.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct cog_server cog_server;
+
+/* Strings and arrays are borrowed for the server's life. */
+typedef struct cog_server_config {
+    const char *const *listen; /* "HOST:PORT", "[::1]:PORT", "unix:PATH" */
+    int n_listen;
+    bool insecure;                   /* allow an address beyond loopback without API keys */
+    const char *const *served_names; /* names of the model; the first is the one in answers */
+    int n_served_names;
+    bool any_model;              /* accept every model name */
+    const char *const *api_keys; /* none: open */
+    int n_api_keys;
+    size_t max_body_bytes;     /* 32 MiB */
+    int max_connections;       /* beyond it a connection gets a 503 and is closed */
+    size_t max_inflight_bytes; /* of request bodies held at once; beyond it 503 */
+    int header_timeout_ms, body_idle_timeout_ms, body_timeout_ms, keepalive_timeout_ms;
+    int request_timeout_ms; /* from last body byte to the end of the answer; 0: none */
+    int drain_delay_ms, drain_timeout_ms;
+    int watchdog_ms;               /* age of the engine's heartbeat at which /livez turns 503 */
+    int sse_ping_ms;               /* 0: none */
+    size_t max_unsent_bytes;       /* of one stream whose reader is slow; beyond it the request is
+                                      cancelled */
+    int slow_reader_ms;            /* without progress */
+    int max_n;                     /* choices of one request */
+    int max_images;                /* of one request: 1, more is refused; see image_policy_last */
+    bool image_policy_last;        /* take the last picture instead of refusing several */
+    bool strict_parameters;        /* refuse unknown fields */
+    bool reject_overflow;          /* refuse max_tokens beyond the context instead of clamping */
+    cog_template default_template; /* COG_TEMPLATE_DEFAULT: the checkpoint's */
+    cog_image_options image;
+} cog_server_config;
+
+extern const cog_server_config cog_server_defaults;
+
+/* Binds the listeners (so that probes are answered while the model loads). COG_EINVAL or COG_EIO
+ * name the address and the remedy. Raises RLIMIT_NOFILE to its hard limit and ignores SIGPIPE. */
+int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err);
+
+/* Any thread: the engine has events or a new state. For cog_engine_config.notify. */
+void cog_server_wake(void *server);
+
+/* Serves until SIGTERM or SIGINT drained it (returns 0; a second signal stops at once) or the
+ * engine failed (returns 1). The engine was opened with cog_server_wake and outlives the call. */
+int cog_server_run(cog_server *s, cog_engine *e);
+
+/* The address a listener got ("127.0.0.1:8000"), for port 0 and the start message. Valid until
+ * close. */
+const char *cog_server_address(const cog_server *s, int idx);
+
+void cog_server_close(cog_server *s); /* NULL is fine */
+
+#endif
