@@ -23,6 +23,46 @@ typedef struct cog_model {
     cog_head head;
 } cog_model;
 
+/* What a parameter belongs to. */
+typedef enum cog_component {
+    COG_PART_EMBEDDING, /* embed_tokens and lm_head */
+    COG_PART_LANGUAGE,  /* the decoder's language experts */
+    COG_PART_VISION,    /* the decoder's vision experts */
+    COG_PART_NORM,      /* the decoder's norms */
+    COG_PART_TOWER,     /* the vision tower */
+    COG_PART_ADAPTER,   /* with boi and eoi */
+    COG_PART_BUFFER,    /* inv_freq: not a parameter */
+    COG_N_PARTS,
+} cog_component;
+
+typedef enum cog_tensor_fault {
+    COG_TENSOR_FINE,
+    COG_TENSOR_FOREIGN, /* surplus, and known to belong to another model or a re-packed form */
+    COG_TENSOR_SHAPE,
+    COG_TENSOR_MISSING,
+    COG_TENSOR_SURPLUS,
+    COG_N_FAULTS,
+} cog_tensor_fault;
+
+/* One tensor that the model wants, the file has, or both. */
+typedef struct cog_tensor_item {
+    const char *name;
+    cog_tensor_fault fault;
+    cog_component part;      /* meaningless for FOREIGN and SURPLUS */
+    const cog_tensor *found; /* NULL when missing */
+    const int64_t *expected; /* [n_dims] the shape the model wants; NULL for FOREIGN and SURPLUS */
+    int n_dims;
+    const char *reason; /* FOREIGN: what it belongs to, as a clause; otherwise NULL */
+} cog_tensor_item;
+
+/* Calls visit for every tensor that cfg asks for and then for each other one of the file. Pointers
+ * in the item are good for that call. */
+void cog_model_visit(const cog_model_config *cfg, const cog_safetensors *file,
+                     void (*visit)(void *arg, const cog_tensor_item *item), void *arg);
+
+/* "[4096, 4096]", cut to size; returns dst. */
+const char *cog_model_shape_text(char *dst, size_t size, const int64_t *dim, int n_dims);
+
 /* Checks every tensor of the file against cfg: missing, surplus, wrong shape and re-packed forms
  * (split q/k/v, quantisation state, cross attention) are errors that name the tensor and both
  * shapes. Needs no device. */
