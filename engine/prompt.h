@@ -1,12 +1,15 @@
+/* clang-format off */
 /* prompt.h - CogVLM turns -> one token sequence with its expert routes and rotary positions. Pure.
  *
  *     tokens     BOS | boi patch ... patch eoi | text
- *     expert      L  |  V    V   ...   V    L  |  L ...       a token is vision when it and the
- * next one are pictures' position    0  |  1    2   ...   2    3  |  4 5 6 ...    all patches share
- * one position feature    -1  |  0    1   ...   P   P+1 | -1 ...
+ *     expert      L  |  V    V   ...   V    L  | L ...
+ *     position    0  |  1    2   ...   2    3  | 4 5 6 ...
+ *     feature    -1  |  0    1   ...   P   P+1 | -1 ...
  *
- * The picture always sits directly after BOS. Both arrays are made from the whole prompt, before
- * any chunking. */
+ * A token is vision when it and the next one are the picture's: eoi is language. All patches share
+ * one position. The picture always sits directly after BOS. The functions below are pure in the
+ * index, so that no cutting of a prompt into chunks changes a route or a position. */
+/* clang-format on */
 #ifndef COG_ENGINE_PROMPT_H
 #define COG_ENGINE_PROMPT_H
 
