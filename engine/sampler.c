@@ -1,0 +1,168 @@
+#include "engine/sampler.h"
+
+#include "base/alloc.h"
+#include "base/rng.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct candidate {
+    float logit;
+    int32_t id;
+    double p; /* exp(logit - max), not normalised */
+} candidate;
+
+struct cog_sampler {
+    int vocab;
+    float *logits;   /* [vocab] after penalties */
+    int32_t *count;  /* [vocab] times in the output; all zero between calls */
+    bool *seen;      /* [vocab] in prompt text or output; all false between calls */
+    candidate *cand; /* [vocab] */
+};
+
+cog_sampler *cog_sampler_new(int vocab)
+{
+    cog_sampler *s = cog_new(cog_sampler);
+
+    s->vocab = vocab;
+    s->logits = cog_array(float, (size_t)vocab);
+    s->count = cog_array(int32_t, (size_t)vocab);
+    s->seen = cog_array(bool, (size_t)vocab);
+    s->cand = cog_array(candidate, (size_t)vocab);
+    return s;
+}
+
+void cog_sampler_free(cog_sampler *s)
+{
+    if (!s)
+        return;
+    cog_free(s->logits);
+    cog_free(s->count);
+    cog_free(s->seen);
+    cog_free(s->cand);
+    cog_free(s);
+}
+
+static void repeat(cog_sampler *s, int32_t id, float penalty)
+{
+    float *l = &s->logits[id];
+
+    if (s->seen[id])
+        return;
+    s->seen[id] = true;
+    *l = *l > 0 ? *l / penalty : *l * penalty;
+}
+
+static void penalise(cog_sampler *s, const cog_sampling *p, const cog_sample_context *ctx)
+{
+    if (p->repetition_penalty != 1) {
+        for (int i = 0; i < ctx->n_prompt; i++)
+            repeat(s, ctx->prompt[i], p->repetition_penalty);
+        for (int i = 0; i < ctx->n_output; i++)
+            repeat(s, ctx->output[i], p->repetition_penalty);
+        for (int i = 0; i < ctx->n_prompt; i++)
+            s->seen[ctx->prompt[i]] = false;
+        for (int i = 0; i < ctx->n_output; i++)
+            s->seen[ctx->output[i]] = false;
+    }
+    if (p->frequency_penalty != 0 || p->presence_penalty != 0) {
+        for (int i = 0; i < ctx->n_output; i++)
+            s->count[ctx->output[i]]++;
+        for (int i = 0; i < ctx->n_output; i++) {
+            int32_t id = ctx->output[i];
+            if (s->count[id] > 0)
+                s->logits[id] -= p->frequency_penalty * (float)s->count[id] + p->presence_penalty;
+            s->count[id] = 0;
+        }
+    }
+}
+
+static int32_t argmax(const float *logits, int n)
+{
+    int32_t best = -1;
+
+    for (int i = 0; i < n; i++) /* a NaN compares false and is never taken */
+        if (logits[i] > -INFINITY && (best < 0 || logits[i] > logits[best]))
+            best = i;
+    return best;
+}
+
+static int by_logit(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+
+    if (x->logit != y->logit)
+        return x->logit > y->logit ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Keeps of the sorted candidates those top_k and top_p allow; returns how many. */
+static int truncate_sorted(const candidate *cand, int n, const cog_sampling *p)
+{
+    double total = 0, sum = 0;
+    int kept = 0;
+
+    if (p->top_k > 0 && p->top_k < n) {
+        float kth = cand[p->top_k - 1].logit;
+        int k = p->top_k;
+        while (k < n && cand[k].logit == kth)
+            k++;
+        n = k;
+    }
+    for (int i = 0; i < n; i++)
+        total += cand[i].p;
+    while (kept < n && (kept == 0 || sum < (double)p->top_p * total))
+        sum += cand[kept++].p;
+    return kept;
+}
+
+static int32_t draw(cog_sampler *s, int32_t best, const cog_sampling *p,
+                    const cog_sample_context *ctx)
+{
+    double max = s->logits[best], total = 0, sum = 0, u;
+    int n = 0;
+
+    for (int i = 0; i < s->vocab; i++) {
+        double weight = exp((s->logits[i] - max) / (double)p->temperature);
+        if (weight > 0 && weight >= (double)p->min_p) /* false for NaN */
+            s->cand[n++] = (candidate){ .logit = s->logits[i], .id = i, .p = weight };
+    }
+    if (p->top_k > 0 || p->top_p < 1) {
+        qsort(s->cand, (size_t)n, sizeof(*s->cand), by_logit);
+        n = truncate_sorted(s->cand, n, p);
+        qsort(s->cand, (size_t)n, sizeof(*s->cand), by_id);
+    }
+    for (int i = 0; i < n; i++)
+        total += s->cand[i].p;
+    u = cog_rng_unit(
+        cog_rng_at(cog_rng_at(p->seed, (uint64_t)ctx->choice), (uint64_t)ctx->n_output));
+    for (int i = 0; i < n; i++) {
+        sum += s->cand[i].p;
+        if (sum > u * total)
+            return s->cand[i].id;
+    }
+    return s->cand[n - 1].id;
+}
+
+int cog_sampler_pick(cog_sampler *s, int32_t *token, const float *logits, const cog_sampling *p,
+                     const cog_sample_context *ctx)
+{
+    int32_t best;
+
+    memcpy(s->logits, logits, (size_t)s->vocab * sizeof(float));
+    penalise(s, p, ctx);
+    best = argmax(s->logits, s->vocab);
+    if (best < 0 || s->logits[best] == INFINITY)
+        return COG_EDEVICE;
+    *token = p->temperature < 1e-5f || p->top_p == 0 ? best : draw(s, best, p, ctx);
+    return 0;
+}

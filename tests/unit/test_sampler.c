@@ -1,0 +1,244 @@
+#include "tests/unit/unit.h"
+
+#include "base/rng.h"
+#include "engine/sampler.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { VOCAB = 64 };
+
+static const cog_sampling neutral = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
+
+static int32_t pick(const float *logits, cog_sampling p, const cog_sample_context *ctx)
+{
+    cog_sampler *s = cog_sampler_new(VOCAB);
+    int32_t token = -1;
+
+    assert_int_equal(cog_sampler_pick(s, &token, logits, &p, ctx), 0);
+    cog_sampler_free(s);
+    return token;
+}
+
+static void fill(float *logits, float value)
+{
+    for (int i = 0; i < VOCAB; i++)
+        logits[i] = value;
+}
+
+static void greedy_takes_the_lowest_id_on_ties(void **state)
+{
+    cog_sample_context ctx = { 0 };
+    cog_sampling p = neutral;
+    float logits[VOCAB];
+
+    fill(logits, 1);
+    logits[9] = logits[7] = 2;
+    p.temperature = 0;
+    assert_int_equal(pick(logits, p, &ctx), 7);
+    p.temperature = 1;
+    p.top_p = 0;
+    assert_int_equal(pick(logits, p, &ctx), 7);
+}
+
+static void penalties_follow_their_definitions(void **state)
+{
+    static const int32_t prompt[] = { 3 }, output[] = { 5, 5, 6 };
+    cog_sample_context ctx = { .prompt = prompt, .n_prompt = 1, .output = output, .n_output = 3 };
+    cog_sampling p = neutral;
+    float logits[VOCAB];
+
+    p.temperature = 0;
+    fill(logits, -10);
+    logits[3] = 2;    /* halved: 1 */
+    logits[4] = 1.5f; /* not seen */
+    p.repetition_penalty = 2;
+    assert_int_equal(pick(logits, p, &ctx), 4);
+    logits[4] = 0.9f;
+    assert_int_equal(pick(logits, p, &ctx), 3);
+
+    fill(logits, -10);
+    logits[3] = -1; /* doubled: -2 */
+    logits[4] = -1.5f;
+    assert_int_equal(pick(logits, p, &ctx), 4);
+
+    p.repetition_penalty = 1;
+    p.frequency_penalty = 0.5f;
+    fill(logits, -10);
+    logits[3] = 0.9f; /* in the prompt only: untouched */
+    logits[5] = 2;    /* twice: 1 */
+    logits[6] = 1.2f; /* once: 0.7 */
+    assert_int_equal(pick(logits, p, &ctx), 5);
+    logits[5] = 1.85f; /* 0.85 */
+    assert_int_equal(pick(logits, p, &ctx), 3);
+
+    p.frequency_penalty = 0;
+    p.presence_penalty = 0.5f;
+    logits[5] = 1.45f; /* once, although it stands twice: 0.95 */
+    assert_int_equal(pick(logits, p, &ctx), 5);
+}
+
+static void logits_are_left_alone_and_scratch_is_clean(void **state)
+{
+    static const int32_t output[] = { 1, 2 };
+    cog_sample_context ctx = { .output = output, .n_output = 2 };
+    cog_sampler *s = cog_sampler_new(VOCAB);
+    cog_sampling p = { .temperature = 0.7f,
+                       .top_p = 0.9f,
+                       .top_k = 5,
+                       .repetition_penalty = 1.3f,
+                       .frequency_penalty = 0.2f,
+                       .seed = 1 };
+    float logits[VOCAB], copy[VOCAB];
+    int32_t first, again;
+
+    for (int i = 0; i < VOCAB; i++)
+        logits[i] = (float)((i * 37) % 11);
+    memcpy(copy, logits, sizeof(copy));
+    assert_int_equal(cog_sampler_pick(s, &first, logits, &p, &ctx), 0);
+    assert_memory_equal(copy, logits, sizeof(copy));
+    assert_int_equal(cog_sampler_pick(s, &again, logits, &p, &ctx), 0);
+    assert_int_equal(first, again);
+    cog_sampler_free(s);
+}
+
+/* Draws many times and returns how often each token came. */
+static void histogram(int *count, const float *logits, cog_sampling p, int draws)
+{
+    cog_sampler *s = cog_sampler_new(VOCAB);
+    cog_sample_context ctx = { 0 };
+
+    memset(count, 0, VOCAB * sizeof(*count));
+    for (int i = 0; i < draws; i++) {
+        int32_t token;
+        p.seed = (uint64_t)i;
+        assert_int_equal(cog_sampler_pick(s, &token, logits, &p, &ctx), 0);
+        count[token]++;
+    }
+    cog_sampler_free(s);
+}
+
+static void draws_follow_the_softmax(void **state)
+{
+    enum { DRAWS = 40000 };
+    float logits[VOCAB];
+    double total = 0;
+    int count[VOCAB];
+    cog_sampling p = neutral;
+
+    fill(logits, -INFINITY);
+    for (int i = 0; i < 6; i++)
+        logits[10 * i] = (float)i;
+    p.temperature = 2;
+    for (int i = 0; i < 6; i++)
+        total += exp(i / 2.0);
+    histogram(count, logits, p, DRAWS);
+    for (int i = 0; i < 6; i++) {
+        double want = DRAWS * exp(i / 2.0) / total;
+        assert_true(fabs(count[10 * i] - want) <
+                    5 * sqrt(want)); /* five deviations; the seeds are fixed */
+    }
+}
+
+static void filters_keep_what_their_definitions_say(void **state)
+{
+    float logits[VOCAB];
+    int count[VOCAB];
+    cog_sampling p = neutral;
+
+    /* probabilities 0.5, 0.25, 0.125, 0.125 */
+    fill(logits, -INFINITY);
+    logits[8] = logf(0.5f);
+    logits[4] = logf(0.25f);
+    logits[30] = logits[20] = logf(0.125f);
+
+    p.top_k = 2;
+    histogram(count, logits, p, 2000);
+    assert_int_equal(count[8] + count[4], 2000);
+    assert_true(count[4] > 0);
+
+    p.top_k = 3; /* ties with the third are kept */
+    histogram(count, logits, p, 2000);
+    assert_true(count[20] > 0 && count[30] > 0);
+
+    p.top_k = 0;
+    p.top_p = 0.74f; /* 0.5 is not enough, 0.75 is */
+    histogram(count, logits, p, 2000);
+    assert_int_equal(count[8] + count[4], 2000);
+    assert_true(count[4] > 0);
+
+    p.top_p = 0.8f; /* of the two equal ones the lower id */
+    histogram(count, logits, p, 2000);
+    assert_int_equal(count[30], 0);
+    assert_true(count[20] > 0);
+
+    p.top_p = 1e-6f; /* at least one */
+    histogram(count, logits, p, 200);
+    assert_int_equal(count[8], 200);
+
+    p.top_p = 1;
+    p.min_p = 0.4f; /* 0.25 / 0.5 stays, 0.125 / 0.5 goes */
+    histogram(count, logits, p, 2000);
+    assert_int_equal(count[8] + count[4], 2000);
+    assert_true(count[4] > 0);
+}
+
+static void a_draw_depends_on_seed_choice_and_index_only(void **state)
+{
+    static const int32_t output[] = { 1, 2, 3 };
+    float logits[VOCAB];
+    int differ[3] = { 0 };
+
+    for (int i = 0; i < VOCAB; i++)
+        logits[i] = (float)sin(i);
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        cog_sampling p = neutral, q = neutral;
+        cog_sample_context a = { .output = output, .n_output = 1 }, b = a, c = a;
+        p.seed = seed;
+        q.seed = seed + 1000;
+        b.choice = 1;
+        c.n_output = 2;
+        assert_int_equal(pick(logits, p, &a), pick(logits, p, &a));
+        differ[0] += pick(logits, p, &a) != pick(logits, q, &a);
+        differ[1] += pick(logits, p, &a) != pick(logits, p, &b);
+        differ[2] += pick(logits, p, &a) != pick(logits, p, &c);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_true(differ[i] > 30);
+}
+
+static void logits_that_are_not_finite(void **state)
+{
+    cog_sampler *s = cog_sampler_new(VOCAB);
+    cog_sample_context ctx = { 0 };
+    cog_sampling p = neutral;
+    float logits[VOCAB];
+    int32_t token = 77;
+
+    fill(logits, NAN);
+    assert_int_equal(cog_sampler_pick(s, &token, logits, &p, &ctx), COG_EDEVICE);
+    fill(logits, -INFINITY);
+    assert_int_equal(cog_sampler_pick(s, &token, logits, &p, &ctx), COG_EDEVICE);
+    logits[3] = INFINITY;
+    assert_int_equal(cog_sampler_pick(s, &token, logits, &p, &ctx), COG_EDEVICE);
+    assert_int_equal(token, 77);
+    fill(logits, NAN);
+    logits[5] = 1;
+    assert_int_equal(cog_sampler_pick(s, &token, logits, &p, &ctx), 0);
+    assert_int_equal(token, 5);
+    cog_sampler_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_takes_the_lowest_id_on_ties),
+        cmocka_unit_test(penalties_follow_their_definitions),
+        cmocka_unit_test(logits_are_left_alone_and_scratch_is_clean),
+        cmocka_unit_test(draws_follow_the_softmax),
+        cmocka_unit_test(filters_keep_what_their_definitions_say),
+        cmocka_unit_test(a_draw_depends_on_seed_choice_and_index_only),
+        cmocka_unit_test(logits_that_are_not_finite),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
