@@ -110,9 +110,10 @@ typedef struct cog_batch {
     const int32_t
         *feature; /* [rows] row of the sequence's picture features, or -1 for a text token */
     const int32_t *position; /* [rows] rotary position, < n_positions */
-    const int32_t *slot;     /* [rows] place in its sequence's KV; the row sees slots 0..slot, all
-                                written by     earlier steps or by this step's rows of the same sequence */
-    const int32_t *seq;      /* [rows] < seqs */
+    const int32_t
+        *slot;          /* [rows] place in its sequence's KV; the row sees slots 0..slot, all
+                           written by     earlier steps or by this step's rows of the same sequence */
+    const int32_t *seq; /* [rows] < seqs */
     int seqs;
     const int32_t *block_table; /* [seqs, max_blocks]: page of slots [i * block, (i + 1) * block) */
     int max_blocks;

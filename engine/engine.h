@@ -187,7 +187,6 @@ typedef struct cog_sampling {
 } cog_sampling;
 
 typedef struct cog_request {
-    cog_link link;     /* the engine's while it owns the request */
     uint64_t id;       /* unique among live requests; the caller's choice */
     void *user;        /* comes back in the events */
     cog_prompt prompt; /* owned */

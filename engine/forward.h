@@ -1,0 +1,47 @@
+/* forward.h - the CogVLM network, written once, as calls of a backend's blocks. Engine thread only.
+ *
+ *   vision    x = embed(picture);  x = block_l(x) for every layer;  features = [boi;
+ * adapter(patches); eoi] decoder   x = embed(tokens, features);  x = attention_l(x), x = ffn_l(x)
+ * for every layer;  logits = head(x)
+ *
+ * A vision pass runs in slices of layers, so that a big picture never stops running streams; the
+ * result does not depend on the slicing. One pass at a time. */
+#ifndef COG_ENGINE_FORWARD_H
+#define COG_ENGINE_FORWARD_H
+
+#include "engine/model.h"
+
+#include <stdbool.h>
+
+typedef struct cog_forward cog_forward;
+
+/* Where a trace callback stands; layer counts from 0. */
+typedef enum cog_trace_point {
+    COG_TRACE_VIT_EMBED,
+    COG_TRACE_VIT_BLOCK, /* after block `layer`: [n_images * vision.tokens, vision.hidden] */
+    COG_TRACE_FEATURES,  /* of picture `layer`: [image_tokens, hidden] */
+    COG_TRACE_EMBED,
+    COG_TRACE_LAYER, /* the residual stream after decoder layer `layer`: [rows, hidden] */
+} cog_trace_point;
+
+/* For golden tests: the activations may be read with the backend's act_read during the call. */
+typedef void cog_trace_fn(void *arg, cog_trace_point point, int layer, const cog_act *a, int rows);
+
+/* Reserves the residual streams. model outlives it. */
+int cog_forward_open(cog_forward **out, cog_model *model, int max_rows, int max_images,
+                     cog_err *err);
+void cog_forward_close(cog_forward *f);                              /* NULL is fine */
+void cog_forward_trace(cog_forward *f, cog_trace_fn *fn, void *arg); /* fn NULL: off */
+
+/* One step of the decoder. logits: host, [b->n_logits, vocab]. */
+int cog_forward_step(cog_forward *f, const cog_batch *b, float *logits);
+
+/* A vision pass over n pictures, rgb[i] = [side, side, 3]: begin, then layers until *done, then
+ * end, which makes one act [image_tokens, hidden] for each picture, the caller's. abort drops a
+ * pass at any time. */
+int cog_forward_vision_begin(cog_forward *f, const uint8_t *const *rgb, int n);
+int cog_forward_vision_layers(cog_forward *f, int max_layers, bool *done);
+int cog_forward_vision_end(cog_forward *f, cog_act **features);
+void cog_forward_vision_abort(cog_forward *f);
+
+#endif

@@ -1,0 +1,25 @@
+/* load.h - from a folder and options to a model on a device. Engine thread, once. */
+#ifndef COG_ENGINE_LOAD_H
+#define COG_ENGINE_LOAD_H
+
+#include "engine/engine.h"
+#include "engine/model.h"
+#include "engine/tokenizer.h"
+
+/* All owned; freed by cog_unload, also when half-built. */
+typedef struct cog_loaded {
+    cog_model_config config;
+    const cog_backend_ops *ops;
+    cog_backend *be;
+    cog_model *model;
+    cog_tokenizer *tokenizer;
+    float *rope_cos, *rope_sin; /* [max_positions, head_dim / 2] */
+    cog_engine_info info;
+} cog_loaded;
+
+/* out is zeroed by the caller; after an error it still needs cog_unload. */
+int cog_load(cog_loaded *out, const cog_engine_config *cfg,
+             void (*progress)(void *arg, double fraction), void *arg, cog_err *err);
+void cog_unload(cog_loaded *l);
+
+#endif

@@ -1,0 +1,89 @@
+#include "engine/sequence.h"
+
+#include "base/alloc.h"
+
+#include <string.h>
+
+static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block, uint64_t order)
+{
+    const cog_request *r = j->req;
+    int max_tokens = r->prompt.n_tokens + r->max_tokens;
+
+    q->job = j;
+    q->choice = choice;
+    q->tokens = cog_array(int32_t, (size_t)max_tokens);
+    memcpy(q->tokens, r->prompt.tokens, (size_t)r->prompt.n_tokens * sizeof(int32_t));
+    q->sched.n_tokens = r->prompt.n_tokens;
+    q->sched.order = order;
+    q->sched.picture = j->picture ? &j->picture->sched : NULL;
+    cog_block_table_init(&q->sched.table, (max_tokens + block - 1) / block);
+    cog_stops_init(&q->stops, r->stop, r->n_stop);
+}
+
+cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, uint64_t order,
+                     uint64_t now_ns)
+{
+    cog_job *j = cog_new(cog_job);
+
+    j->req = req;
+    j->picture = picture;
+    j->accepted_ns = now_ns;
+    j->n_seqs = req->sampling.temperature < 1e-5f || req->sampling.top_p == 0 ? 1 : req->n;
+    j->n_live = j->n_seqs;
+    j->seq = cog_array(cog_sequence, (size_t)j->n_seqs);
+    for (int i = 0; i < j->n_seqs; i++)
+        sequence_init(&j->seq[i], j, i, block, order);
+    return j;
+}
+
+void cog_job_free(cog_job *j)
+{
+    for (int i = 0; i < j->n_seqs; i++) {
+        cog_sequence *q = &j->seq[i];
+        cog_free(q->tokens);
+        cog_block_table_fini(&q->sched.table);
+        cog_detokenizer_fini(&q->detok);
+        cog_stops_fini(&q->stops);
+        cog_buf_fini(&q->text);
+    }
+    cog_free(j->seq);
+    cog_request_free(j->req);
+    cog_free(j);
+}
+
+static bool is_end(int32_t token, const int32_t *eos, int n_eos)
+{
+    for (int i = 0; i < n_eos; i++)
+        if (token == eos[i])
+            return true;
+    return false;
+}
+
+cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t,
+                                  const int32_t *eos, int n_eos)
+{
+    cog_step_result r = { .stop = -1 };
+    const cog_request *req = q->job->req;
+    cog_buf fresh = { 0 };
+
+    cog_buf_clear(&q->text);
+    q->tokens[q->sched.n_tokens++] = token;
+    if (is_end(token, eos, n_eos)) {
+        r.finished = true;
+    } else {
+        cog_detokenizer_push(&q->detok, &fresh, t, token);
+        if (q->sched.n_tokens == req->prompt.n_tokens + req->max_tokens) {
+            r.finished = true;
+            r.finish = COG_FINISH_LENGTH;
+        }
+    }
+    if (r.finished)
+        cog_detokenizer_finish(&q->detok, &fresh);
+    if (cog_stops_push(&q->stops, &q->text, fresh.data, fresh.len))
+        r = (cog_step_result){ .finished = true, .finish = COG_FINISH_STOP, .stop = q->stops.hit };
+    else if (r.finished)
+        cog_stops_finish(&q->stops, &q->text);
+    cog_buf_fini(&fresh);
+    q->finished = r.finished;
+    return r;
+}

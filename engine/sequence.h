@@ -1,0 +1,67 @@
+/* sequence.h - requests in flight: a job is one accepted request, a sequence one of its answers.
+ * Engine thread only.
+ *
+ *   job ── sequence[0] (computes the prompt), sequence[1..] (share its pages from the first token
+ * on) └──── picture (counted, shared with other jobs) */
+#ifndef COG_ENGINE_SEQUENCE_H
+#define COG_ENGINE_SEQUENCE_H
+
+#include "engine/engine.h"
+#include "engine/scheduler.h"
+#include "engine/stops.h"
+#include "engine/tokenizer.h"
+#include "engine/vision.h"
+
+#include <stdbool.h>
+
+typedef struct cog_job cog_job;
+
+typedef struct cog_sequence {
+    cog_sched_seq sched; /* what the scheduler sees; first member */
+    cog_job *job;
+    int choice;
+    int32_t *tokens; /* [n_prompt + max_tokens], sched.n_tokens of them known */
+    cog_detokenizer detok;
+    cog_stops stops;
+    cog_buf text; /* scratch of one token's text */
+    bool finished;
+} cog_sequence;
+
+struct cog_job {
+    cog_job *prev, *next;
+    cog_request *req;            /* owned */
+    cog_vision_picture *picture; /* a reference, or NULL */
+    cog_sequence *seq;           /* [n_seqs], owned */
+    int n_seqs;        /* req->n, or 1 when sampling is greedy and all answers are equal */
+    int n_live;        /* sequences not finished */
+    bool is_scheduled; /* had rows in some step */
+    bool has_forked;   /* the prompt's logits gave every sequence its first token */
+    uint64_t accepted_ns, scheduled_ns, first_token_ns;
+    int completion_tokens;
+};
+
+/* Takes req. Sequences are idle; the prompt's tokens stand in each. */
+cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, uint64_t order,
+                     uint64_t now_ns);
+void cog_job_free(
+    cog_job *j); /* the sequences are idle and the picture's reference was given back */
+
+/* The sequence's position in its prompt and answer, as routes and rotary positions need it. */
+static inline bool cog_sequence_has_image(const cog_sequence *q)
+{
+    return q->job->req->prompt.n_image_tokens > 0;
+}
+
+/* What one token did to the answer. */
+typedef struct cog_step_result {
+    bool finished;
+    cog_finish finish;
+    int stop; /* index of the stop string, or -1 */
+} cog_step_result;
+
+/* Appends the token; q->text then holds the text that became certain. eos: the model's end tokens.
+ */
+cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t,
+                                  const int32_t *eos, int n_eos);
+
+#endif

@@ -1,0 +1,57 @@
+/* vision.h - the pictures of all live requests: each distinct one is encoded once, several in one
+ * pass. Engine thread only.
+ *
+ * A picture is counted: every request that sent it holds one reference, and it goes with the last.
+ * Two pictures are the same when the SHA-256 of their final pixels is. */
+#ifndef COG_ENGINE_VISION_H
+#define COG_ENGINE_VISION_H
+
+#include "engine/engine.h"
+#include "engine/forward.h"
+#include "engine/scheduler.h"
+
+#include <stdbool.h>
+
+enum { COG_MAX_PASS_IMAGES = 64 };
+
+typedef struct cog_vision_picture {
+    cog_picture sched; /* what the scheduler sees; first member */
+    cog_image *image;  /* owned; NULL once it is encoded */
+    cog_sha256 hash;
+    cog_act *features;  /* [image_tokens, hidden] on the device, owned; NULL before */
+    uint64_t encode_ns; /* time its pass took */
+    int refs;
+    struct cog_vision_picture *next;
+} cog_vision_picture;
+
+typedef struct cog_vision {
+    cog_forward *forward;
+    const cog_model *model;
+    cog_vision_picture *all;                       /* newest first */
+    cog_vision_picture *pass[COG_MAX_PASS_IMAGES]; /* under way, a reference each */
+    int n_pass, max_images;
+    uint64_t pass_ns;  /* work so far in this pass */
+    uint64_t layer_ns; /* what one tower layer took last */
+    int n_features;    /* pictures whose features are held */
+    int max_features;  /* beyond it none is encoded for a request that is not running yet */
+    uint64_t n_encoded, n_shared;
+} cog_vision;
+
+void cog_vision_init(cog_vision *v, cog_forward *forward, const cog_model *model, int max_images,
+                     int max_features);
+void cog_vision_fini(cog_vision *v); /* every reference was given back */
+
+/* Takes the image; returns its picture with one more reference. */
+cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image);
+void cog_vision_unref(cog_vision *v, cog_vision_picture *p); /* NULL is fine */
+
+/* Begins a pass if pictures wait and none is under way, and works on it for about
+ * COG_VISION_SLICE_NS: running streams get their step after each slice. Device errors are returned.
+ */
+int cog_vision_work(cog_vision *v, const cog_scheduler *s);
+
+/* The longest pause that a vision pass is meant to put between two steps of running streams. One
+ * tower layer is the smallest slice, so a machine slower than that pauses longer. */
+#define COG_VISION_SLICE_NS 50000000u
+
+#endif
