@@ -1,0 +1,267 @@
+/* options.c - the one table behind flags, environment, file, --help and --print-config. */
+#include "config/options.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define SERVE   COG_COMMAND_SERVE
+#define CAPTION COG_COMMAND_CAPTION
+#define INSPECT COG_COMMAND_INSPECT
+#define BENCH   COG_COMMAND_BENCH
+#define RUNNERS (SERVE | CAPTION)
+#define ALL     (SERVE | CAPTION | INSPECT | BENCH)
+
+#define FIELD(member) \
+    .offset = offsetof(cog_config, member), .width = sizeof(((cog_config *)0)->member)
+#define LIST_FIELD(member, count) FIELD(member), .count_offset = offsetof(cog_config, count)
+
+#define TEXT(id, set, unit_, help_, field, default_)                                         \
+    {                                                                                        \
+        .name = id, .type = COG_OPTION_TEXT, .commands = set, .group = GROUP, .unit = unit_, \
+        .help = help_, FIELD(field), .default_text = default_                                \
+    }
+#define LIST(id, set, unit_, help_, field, count, default_)                                  \
+    {                                                                                        \
+        .name = id, .type = COG_OPTION_LIST, .commands = set, .group = GROUP, .unit = unit_, \
+        .help = help_, LIST_FIELD(field, count), .default_text = default_                    \
+    }
+#define BOOL(id, set, help_, field)                                                          \
+    {                                                                                        \
+        .name = id, .type = COG_OPTION_BOOL, .commands = set, .group = GROUP, .help = help_, \
+        FIELD(field)                                                                         \
+    }
+#define RANGED(kind, id, set, unit_, help_, field, low, high, default_)                          \
+    {                                                                                            \
+        .name = id, .type = kind, .commands = set, .group = GROUP, .unit = unit_, .help = help_, \
+        .min = low, .max = high, FIELD(field), .default_text = default_                          \
+    }
+#define INT(id, set, help_, field, low, high) \
+    RANGED(COG_OPTION_INT, id, set, "N", help_, field, low, high, NULL)
+#define SIZE(id, set, help_, field, low, high) \
+    RANGED(COG_OPTION_SIZE, id, set, "SIZE", help_, field, low, high, NULL)
+#define TIME(id, set, help_, field, low, high) \
+    RANGED(COG_OPTION_TIME, id, set, "TIME", help_, field, low, high, NULL)
+#define NUMBER(id, set, help_, field, low, high) \
+    RANGED(COG_OPTION_NUMBER, id, set, "X", help_, field, low, high, NULL)
+#define WORD(id, set, words, help_, field)                                                   \
+    {                                                                                        \
+        .name = id, .type = COG_OPTION_WORD, .commands = set, .group = GROUP, .unit = words, \
+        .help = help_, .choices = words, FIELD(field)                                        \
+    }
+#define CHOICE(id, set, words, help_, field, first)                                            \
+    {                                                                                          \
+        .name = id, .type = COG_OPTION_CHOICE, .commands = set, .group = GROUP, .unit = words, \
+        .help = help_, .choices = words, .min = first, FIELD(field)                            \
+    }
+
+#define KIB    1024.0
+#define MIB    (1024.0 * KIB)
+#define GIB    (1024.0 * MIB)
+#define TIB    (1024.0 * GIB)
+#define SECOND 1000.0
+#define HOUR   (3600.0 * SECOND)
+
+const cog_option cog_options[] = {
+#define GROUP "Model"
+    TEXT("model", SERVE | CAPTION, "DIR",
+         "folder of a CogVLM or CogVLM2 checkpoint in Hugging Face form", engine.model_dir,
+         "the shipped demo model"),
+    WORD("backend", RUNNERS, "auto|cpu|cuda", "what computes; auto takes a GPU when there is one",
+         engine.backend),
+    WORD("dtype", RUNNERS, "auto|f32|bf16", "type of weights and activations; auto is bf16",
+         engine.dtype),
+    INT("threads", RUNNERS | BENCH, "compute threads; 0: one for each available core",
+        engine.threads, 0, 1024),
+    INT("max-seqs", RUNNERS, "answers worked on in one step", engine.max_seqs, 1, 1024),
+    INT("step-tokens", RUNNERS, "tokens computed in one step; what answers leave goes to prompts",
+        engine.step_tokens, 16, 65536),
+    SIZE("kv-cache", RUNNERS,
+         "memory for keys and values; 0: enough for max-seqs contexts, at most a quarter of the "
+         "free memory",
+         engine.kv_bytes, 0, 64 * TIB),
+    INT("kv-block", RUNNERS, "tokens in one page of that memory", engine.block, 1, 1024),
+    INT("vision-batch", RUNNERS, "pictures encoded in one pass", engine.max_images, 1, 256),
+    INT("max-queue", SERVE, "requests that may wait; beyond it clients get a 503", engine.max_queue,
+        1, 1000000),
+#undef GROUP
+#define GROUP "Network"
+    LIST("listen", SERVE, "ADDRESS",
+         "where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one",
+         server.listen, server.n_listen, "127.0.0.1:8000"),
+    TEXT("api-key-file", SERVE, "FILE", "file of accepted API keys, one on a line", api_key_file,
+         "none: the server is open"),
+    BOOL("insecure", SERVE, "allow an address beyond this machine without API keys",
+         server.insecure),
+    INT("max-connections", SERVE, "open connections; a further one gets a 503",
+        server.max_connections, 1, 1000000),
+    TIME("header-timeout", SERVE, "time a client has to send the head of a request",
+         server.header_timeout_ms, 1, HOUR),
+    TIME("body-idle-timeout", SERVE, "longest pause in sending a body", server.body_idle_timeout_ms,
+         1, HOUR),
+    TIME("body-timeout", SERVE, "time a client has to send a body", server.body_timeout_ms, 1,
+         HOUR),
+    TIME("keepalive-timeout", SERVE, "how long an idle connection stays open",
+         server.keepalive_timeout_ms, 1, HOUR),
+    SIZE("max-unsent-bytes", SERVE, "output held for a slow reader before its request is ended",
+         server.max_unsent_bytes, 4 * KIB, GIB),
+    TIME("slow-reader-timeout", SERVE, "how long a reader may take nothing before its request ends",
+         server.slow_reader_ms, 1, HOUR),
+    TIME("sse-ping-interval", SERVE, "comment sent on a silent stream this often; 0: never",
+         server.sse_ping_ms, 0, HOUR),
+#undef GROUP
+#define GROUP "Requests"
+    LIST("served-model-name", SERVE, "NAME", "name of the model; the first is the one in answers",
+         server.served_names, server.n_served_names, "the model folder's name"),
+    BOOL("any-model", SERVE, "accept every model name", server.any_model),
+    SIZE("max-body-bytes", SERVE, "size of one request", server.max_body_bytes, KIB, GIB),
+    SIZE("max-inflight-bytes", SERVE, "size of all requests being read; beyond it 503",
+         server.max_inflight_bytes, KIB, 64 * TIB),
+    TIME("request-timeout", SERVE, "time for one answer from the last byte read; 0: no limit",
+         server.request_timeout_ms, 0, 24 * HOUR),
+    INT("max-n", SERVE, "answers to one request", server.max_n, 1, COG_MAX_CHOICES),
+    CHOICE("image-policy", SERVE, "one|last",
+           "of several pictures in one request: refuse (one), or take the last",
+           server.image_policy_last, 0),
+    BOOL("strict-parameters", SERVE, "refuse request fields that are not known",
+         server.strict_parameters),
+    CHOICE("max-tokens-overflow", SERVE, "clamp|reject",
+           "when max_tokens is more than the context has left", server.reject_overflow, 0),
+    CHOICE("template-version", SERVE, "default|chat|vqa|base",
+           "form of the prompt when a request names none; default is the checkpoint's own",
+           server.default_template, COG_TEMPLATE_DEFAULT),
+#undef GROUP
+#define GROUP "Question"
+    TEXT("prompt", CAPTION, "TEXT", "what is asked about each picture", caption.prompt, NULL),
+    CHOICE("template", CAPTION, "default|chat|vqa|base",
+           "form of the prompt; default is the checkpoint's own", caption.template_version,
+           COG_TEMPLATE_DEFAULT),
+    INT("max-tokens", CAPTION, "length of one answer", caption.max_tokens, 1, 1000000),
+    NUMBER("temperature", CAPTION, "0 takes the likeliest token", caption.sampling.temperature, 0,
+           2),
+    NUMBER("top-p", CAPTION, "draw from the likeliest tokens that sum to this",
+           caption.sampling.top_p, 0, 1),
+    INT("top-k", CAPTION, "draw from this many likeliest tokens; 0: all", caption.sampling.top_k, 0,
+        1000000),
+    NUMBER("min-p", CAPTION, "drop tokens less likely than this share of the likeliest; 0: none",
+           caption.sampling.min_p, 0, 1),
+    NUMBER("repetition-penalty", CAPTION, "1 is none", caption.sampling.repetition_penalty, 0.01,
+           2),
+    RANGED(COG_OPTION_COUNT, "seed", CAPTION, "N", "same seed, same answers", caption.sampling.seed,
+           0, 9007199254740992.0, NULL),
+#undef GROUP
+#define GROUP "Input and output"
+    BOOL("recursive", CAPTION, "look into folders inside a folder", caption.recursive),
+    TEXT("out", CAPTION, "FILE",
+         "write JSON lines to FILE; pictures that it already answers are skipped", caption.out,
+         "none: standard output"),
+    BOOL("json", CAPTION | INSPECT | BENCH, "JSON on standard output instead of text", json),
+#undef GROUP
+#define GROUP "Pictures"
+    SIZE("max-image-bytes", RUNNERS, "size of one picture's file", server.image.max_bytes, 1, GIB),
+    RANGED(COG_OPTION_COUNT, "max-image-pixels", RUNNERS, "N", "width times height of one picture",
+           server.image.max_pixels, 1, 1e9, NULL),
+    INT("max-image-side", RUNNERS, "width or height of one picture", server.image.max_side, 1,
+        65535),
+    INT("max-image-scans", RUNNERS, "scans of a progressive JPEG", server.image.max_scans, 1,
+        10000),
+    SIZE("max-image-metadata", RUNNERS, "size of what is no pixels in one picture's file",
+         server.image.max_metadata, 0, GIB),
+    TIME("image-decode-time", RUNNERS, "time of one processor for decoding one picture",
+         server.image.max_ms, 1, HOUR),
+    CHOICE("alpha", RUNNERS, "white|drop",
+           "transparent pixels: on white, or the colour underneath as the reference does",
+           server.image.drop_alpha, 0),
+    CHOICE("exif", RUNNERS, "apply|ignore",
+           "turn a picture upright as its camera says, or leave it as the reference does",
+           server.image.ignore_exif, 0),
+#undef GROUP
+#define GROUP "Operation"
+    TIME("drain-delay", SERVE, "after SIGTERM, how long connections are still accepted",
+         server.drain_delay_ms, 0, HOUR),
+    TIME("drain-timeout", SERVE, "after that, how long running answers may take",
+         server.drain_timeout_ms, 0, 24 * HOUR),
+    TIME("watchdog-seconds", SERVE, "silence of the engine at which /livez turns 503",
+         server.watchdog_ms, SECOND, 24 * HOUR),
+    CHOICE("log-level", ALL, "error|warn|info|debug", "what is logged to standard error", log_level,
+           0),
+#undef GROUP
+};
+
+const int cog_n_options = (int)(sizeof(cog_options) / sizeof(cog_options[0]));
+
+const cog_option *cog_option_find(const char *name, size_t len)
+{
+    for (int i = 0; i < cog_n_options; i++)
+        if (strlen(cog_options[i].name) == len && memcmp(cog_options[i].name, name, len) == 0)
+            return &cog_options[i];
+    return NULL;
+}
+
+enum { MAX_NAME = 64 };
+
+/* Levenshtein's distance: insertions, deletions and replacements that turn a into b. */
+static int distance(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    int row[MAX_NAME + 1];
+
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = (int)j;
+    for (size_t i = 1; i <= a_len; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= b_len; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[b_len];
+}
+
+const cog_option *cog_option_nearest(const char *name, size_t len, unsigned commands)
+{
+    const cog_option *best = NULL;
+    int best_distance = 4;
+
+    if (len < 2 || len > MAX_NAME)
+        return NULL;
+    for (int i = 0; i < cog_n_options; i++) {
+        const cog_option *o = &cog_options[i];
+        size_t o_len = strlen(o->name);
+        int d;
+
+        if (!(o->commands & commands))
+            continue;
+        d = distance(name, len, o->name, o_len);
+        /* A name left unfinished ("--api-key") is nearer than its distance says. */
+        if (len >= 4 && o_len > len && memcmp(o->name, name, len) == 0)
+            d = 1;
+        if (d < best_distance && d < (int)o_len) {
+            best = o;
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+void cog_option_env_name(char *dst, size_t dst_size, const cog_option *o)
+{
+    int n = snprintf(dst, dst_size, "COGWHEEL_%s", o->name);
+
+    for (int i = 0; i < n && (size_t)i < dst_size; i++)
+        dst[i] = dst[i] == '-' ? '_' : (char)toupper((unsigned char)dst[i]);
+}
+
+void cog_option_defaults(cog_config *out)
+{
+    *out = (cog_config){ .engine = cog_engine_defaults,
+                         .server = cog_server_defaults,
+                         .caption = cog_caption_defaults,
+                         .log_level = COG_INFO };
+    /* One struct's initialiser cannot hold another's value, so server's copy is made here. */
+    out->server.image = cog_image_defaults;
+}

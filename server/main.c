@@ -1,0 +1,148 @@
+/* main.c - the composition root: understands the command line, opens what a subcommand needs and
+ * closes it in reverse. Exit codes: 0 done, 1 failed, 2 usage or configuration. */
+#include "base/err.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "engine/engine.h"
+#include "server/caption.h"
+#include "server/server.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { OK = 0, FAILED = 1, USAGE = 2 };
+
+static int report(const char *command, const cog_err *err)
+{
+    fprintf(stderr, "cogwheel %s: %s\n", command, err->text);
+    return err->code == COG_EINVAL ? USAGE : FAILED;
+}
+
+static int run_serve(const cog_config *cfg)
+{
+    cog_engine_config engine_config = cfg->engine;
+    cog_server *server = NULL;
+    cog_engine *engine = NULL;
+    cog_err err = { 0 };
+    int status;
+
+    /* The listeners come first, so that probes are answered while the model loads. */
+    if (cog_server_open(&server, &cfg->server, &err) < 0)
+        return report("serve", &err);
+    engine_config.notify = cog_server_wake;
+    engine_config.notify_arg = server;
+    if (cog_engine_open(&engine, &engine_config, &err) < 0)
+        status = report("serve", &err);
+    else
+        status = cog_server_run(server, engine) == 0 ? OK : FAILED;
+    cog_engine_close(engine);
+    cog_server_close(server);
+    return status;
+}
+
+static int run_caption(const cog_config *cfg)
+{
+    cog_err err = { 0 };
+    int n_failed = 0;
+
+    if (cog_caption_run(&n_failed, &cfg->engine, &cfg->server.image, &cfg->caption, cfg->args,
+                        cfg->n_args, &err) < 0)
+        return report("caption", &err);
+    return n_failed ? FAILED : OK;
+}
+
+static int run_inspect(const cog_config *cfg)
+{
+    cog_err err = { 0 };
+
+    if (cog_inspect(stdout, cfg->engine.model_dir, cfg->json, &err) < 0) {
+        report("inspect", &err);
+        return FAILED;
+    }
+    return OK;
+}
+
+static int run_bench(const cog_config *cfg)
+{
+    cog_err err = { 0 };
+
+    if (cfg->n_args != 1 || strcmp(cfg->args[0], "kernels") != 0) {
+        fputs("cogwheel bench: name what to measure; there is 'kernels'\n", stderr);
+        return USAGE;
+    }
+    if (cog_bench_kernels(stdout, cfg->engine.threads, cfg->json, &err) < 0)
+        return report("bench", &err);
+    return OK;
+}
+
+static const struct command {
+    const char *name;
+    cog_command id;
+    int (*run)(const cog_config *cfg);
+    const char *summary;
+} commands[] = {
+    { "serve", COG_COMMAND_SERVE, run_serve, "answer requests over HTTP" },
+    { "caption", COG_COMMAND_CAPTION, run_caption, "ask about many pictures, without a server" },
+    { "inspect", COG_COMMAND_INSPECT, run_inspect, "describe a checkpoint" },
+    { "bench", COG_COMMAND_BENCH, run_bench, "measure this machine" },
+};
+
+static void print_help(FILE *out)
+{
+    fputs("Usage: cogwheel COMMAND [OPTION]...\n\nAn inference server for CogVLM and CogVLM2.\n\n",
+          out);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        fprintf(out, "  %-10s%s\n", commands[i].name, commands[i].summary);
+    fputs("\ncogwheel COMMAND --help lists a command's options; cogwheel --version.\n", out);
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    cog_config cfg = { 0 };
+    cog_err err = { 0 };
+    int status = OK;
+
+    /* Whatever is wrong with the configuration, also in a file, is for its author to mend. */
+    if (cog_config_load(&cfg, command->id, argc, argv, &err) < 0) {
+        report(command->name, &err);
+        return USAGE;
+    }
+    cog_log_set_level(cfg.log_level);
+    switch (cfg.action) {
+    case COG_CONFIG_HELP:
+        cog_config_help(stdout, command->id);
+        break;
+    case COG_CONFIG_PRINT:
+        cog_config_print(stdout, &cfg);
+        break;
+    case COG_CONFIG_CHECK:
+        puts("the configuration is valid");
+        break;
+    case COG_CONFIG_RUN:
+        status = command->run(&cfg);
+        break;
+    }
+    cog_config_fini(&cfg);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    if (strcmp(name, "--version") == 0) {
+        puts("cogwheel " COG_VERSION);
+        return OK;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+        return OK;
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return run_command(&commands[i], argc - 2, argv + 2);
+    if (*name)
+        fprintf(stderr, "cogwheel: unknown command '%.64s'\n", name);
+    print_help(stderr);
+    return USAGE;
+}
