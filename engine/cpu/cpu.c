@@ -1,0 +1,285 @@
+/* cpu.c - the CPU backend's table, opening and closing, activations. */
+#include "engine/cpu/cpu.h"
+
+#include "base/alloc.h"
+#include "engine/cpu/cpuflags.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *cog_cpu_mem(size_t n, size_t size)
+{
+    size_t bytes;
+    void *p;
+
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX / 2)
+        return NULL;
+    if (bytes < 2 * (size_t)HUGE_PAGE)
+        return posix_memalign(&p, 64, bytes ? bytes : 1) == 0 ? p : NULL;
+    bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (posix_memalign(&p, HUGE_PAGE, bytes) != 0)
+        return NULL;
+    madvise(p, bytes, MADV_HUGEPAGE); /* a wish: refusing it costs speed only */
+    return p;
+}
+
+int cog_cpu_act_new(cog_backend *be, cog_act **out, int rows, int cols)
+{
+    cog_act *a;
+
+    if (rows < 1 || cols < 1 || cols > INT_MAX / 8)
+        return COG_EINVAL;
+    a = cog_new(cog_act);
+    a->rows = rows;
+    a->cols = cols;
+    a->ld = ((size_t)cols + 31) / 32 * 32;
+    /* Rows a multiple of 4 KiB apart would share their cache sets. */
+    if (a->ld * be->elem % 4096 == 0)
+        a->ld += 32;
+    a->data = cog_cpu_mem((size_t)rows, a->ld * be->elem);
+    if (!a->data) {
+        cog_free(a);
+        return COG_ENOMEM;
+    }
+    *out = a;
+    return 0;
+}
+
+void cog_cpu_act_free(cog_backend *be, cog_act *a)
+{
+    if (!a)
+        return;
+    free(a->data);
+    cog_free(a);
+}
+
+static int act_read(cog_backend *be, float *dst, const cog_act *a, int first, int rows)
+{
+    if (first < 0 || rows < 0 || rows > a->rows - first)
+        return COG_EINVAL;
+    for (int r = 0; r < rows; r++)
+        be->kern.to_float(dst + (size_t)r * (size_t)a->cols, cog_cpu_at(be, a, first + r, 0),
+                          a->cols);
+    return 0;
+}
+
+static int act_write(cog_backend *be, cog_act *a, const float *src, int first, int rows)
+{
+    if (first < 0 || rows < 0 || rows > a->rows - first)
+        return COG_EINVAL;
+    for (int r = 0; r < rows; r++)
+        be->kern.from_float(cog_cpu_at(be, a, first + r, 0), src + (size_t)r * (size_t)a->cols,
+                            a->cols);
+    return 0;
+}
+
+/* ---- open ---- */
+
+static int check_config(const cog_device_config *c, cog_err *err)
+{
+    const cog_model_config *m = c->model;
+
+    if (c->dtype != COG_F32 && c->dtype != COG_BF16)
+        return cog_err_set(err, COG_EUNSUPPORTED, "the cpu backend computes in f32 or bf16");
+    if (c->max_rows < 1 || c->max_seqs < 1 || c->max_images < 1 || c->n_blocks < 1)
+        return cog_err_set(err, COG_EINVAL,
+                           "rows, sequences, pictures and pages must be at least 1");
+    if (c->block < 16 || c->block > 256 || (c->block & (c->block - 1)))
+        return cog_err_set(err, COG_EINVAL, "block is %d, must be 16, 32, 64, 128 or 256",
+                           c->block);
+    if (m->head_dim < 2 || m->head_dim % 2 || m->kv_heads < 1 || m->heads % m->kv_heads)
+        return cog_err_set(err, COG_EINVAL, "head_dim %d, heads %d, kv_heads %d do not fit",
+                           m->head_dim, m->heads, m->kv_heads);
+    return 0;
+}
+
+static int open_threads(cog_backend *be)
+{
+    const cog_model_config *m = &be->model;
+    int n = cog_pool_threads(be->pool);
+    int head_dim = m->head_dim > m->vision.head_dim ? m->head_dim : m->vision.head_dim;
+    int cols = m->hidden > m->vision.hidden ? m->hidden : m->vision.hidden;
+
+    if (cols < m->vision.patch)
+        cols = m->vision.patch;
+    be->thread = cog_array(cog_cpu_thread, (size_t)n);
+    for (int i = 0; i < n; i++) {
+        cog_cpu_thread *t = &be->thread[i];
+        t->acc = cog_cpu_mem((size_t)COG_GEMM_ROWS * COG_PANEL, sizeof(float));
+        t->attn = cog_cpu_mem(cog_attn_scratch(head_dim), sizeof(float));
+        t->row = cog_cpu_mem((size_t)cols, sizeof(float));
+        if (!t->acc || !t->attn || !t->row)
+            return COG_ENOMEM;
+    }
+    return 0;
+}
+
+static int open_acts(cog_backend *be)
+{
+    const cog_model_config *m = &be->model;
+    int chunk = be->cfg.max_rows > COG_CPU_CHUNK ? be->cfg.max_rows : COG_CPU_CHUNK;
+    int patch = 3 * m->vision.patch * m->vision.patch;
+    const struct {
+        cog_act **act;
+        int rows, cols;
+    } want[] = {
+        { &be->norm, chunk, m->hidden },
+        { &be->qkv, be->cfg.max_rows, (m->heads + 2 * m->kv_heads) * m->head_dim },
+        { &be->mixed, be->cfg.max_rows, m->heads * m->head_dim },
+        { &be->gate_up, chunk, 2 * m->inter },
+        { &be->inner, chunk, m->inter },
+        { &be->vit_qkv, m->vision.tokens, 3 * m->vision.hidden },
+        { &be->vit_mixed, m->vision.tokens, m->vision.hidden },
+        { &be->vit_out, m->vision.tokens, m->vision.hidden },
+        { &be->vit_inner, COG_CPU_CHUNK, m->vision.inter > patch ? m->vision.inter : patch },
+    };
+
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        int rc = cog_cpu_act_new(be, want[i].act, want[i].rows, want[i].cols);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int open_kv(cog_backend *be)
+{
+    const cog_model_config *m = &be->model;
+    size_t tiles = (size_t)(m->vision.tokens + COG_TILE - 1) / COG_TILE;
+
+    be->kv_tile = cog_tile_elements(m->head_dim) * be->elem;
+    be->kv_head = (size_t)(be->cfg.block / COG_TILE) * be->kv_tile;
+    be->kv_part = (size_t)m->kv_heads * be->kv_head;
+    be->kv_layer = 2 * be->kv_part;
+    be->kv_page = (size_t)m->layers * be->kv_layer;
+    be->kv = cog_cpu_mem((size_t)be->cfg.n_blocks, be->kv_page);
+
+    be->vit_tile = cog_tile_elements(m->vision.head_dim) * be->elem;
+    be->vit_part = tiles * be->vit_tile;
+    be->vit_kv = cog_cpu_mem(2 * (size_t)m->vision.heads, be->vit_part);
+    be->run = cog_array(int, (size_t)be->cfg.max_rows + 1);
+    return be->kv && be->vit_kv ? 0 : COG_ENOMEM;
+}
+
+static void fill_pixels(cog_backend *be)
+{
+    static const float mean[3] = { 0.48145466f, 0.4578275f, 0.40821073f };
+    static const float deviation[3] = { 0.26862954f, 0.26130258f, 0.27577711f };
+
+    for (int c = 0; c < 3; c++) {
+        for (int v = 0; v < 256; v++) {
+            float y = ((float)v / 255.0f - mean[c]) / deviation[c];
+            be->pixel[c][v] = be->kern.dtype == COG_BF16 ? cog_round_bf16(y) : y;
+        }
+    }
+}
+
+static void describe_device(cog_backend *be)
+{
+    char cpu[49] = "CPU";
+#if defined(__x86_64__)
+    unsigned id[12];
+    bool has_brand = true;
+
+    for (unsigned i = 0; i < 3; i++)
+        has_brand &= __get_cpuid(0x80000002u + i, &id[4 * i], &id[4 * i + 1], &id[4 * i + 2],
+                                 &id[4 * i + 3]) != 0;
+    if (has_brand)
+        memcpy(cpu, id, sizeof(id));
+    for (size_t n = strlen(cpu); n > 0 && cpu[n - 1] == ' '; n--)
+        cpu[n - 1] = 0;
+#endif
+    snprintf(be->text, sizeof(be->text), "%s, %s, %d threads", cpu, be->kern.isa,
+             cog_pool_threads(be->pool));
+}
+
+static void close_backend(cog_backend *be)
+{
+    if (!be)
+        return;
+    for (int i = 0; be->thread && i < cog_pool_threads(be->pool); i++) {
+        free(be->thread[i].acc);
+        free(be->thread[i].attn);
+        free(be->thread[i].row);
+    }
+    cog_free(be->thread);
+    cog_pool_close(be->pool);
+    cog_act *const acts[] = { be->norm,    be->qkv,       be->mixed,   be->gate_up,  be->inner,
+                              be->vit_qkv, be->vit_mixed, be->vit_out, be->vit_inner };
+    for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++)
+        cog_cpu_act_free(be, acts[i]);
+    free(be->kv);
+    free(be->vit_kv);
+    cog_free(be->run);
+    cog_free(be);
+}
+
+static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err *err)
+{
+    cog_backend *be;
+    int rc = check_config(cfg, err);
+
+    if (rc < 0)
+        return rc;
+    be = cog_alloc_aligned(sizeof(*be), 64);
+    be->cfg = *cfg;
+    be->model = *cfg->model;
+    be->elem = cog_dtype_size(cfg->dtype);
+    cog_kernels_get(&be->kern, cfg->dtype, cog_cpu_flags());
+    rc = cog_pool_open(&be->pool, cfg->threads, err);
+    if (rc < 0)
+        goto fail;
+    rc = open_threads(be);
+    if (rc == 0)
+        rc = open_acts(be);
+    if (rc == 0)
+        rc = open_kv(be);
+    if (rc < 0) {
+        cog_err_set(err, rc, "no memory for %d pages of KV and the activations of %d rows",
+                    cfg->n_blocks, cfg->max_rows);
+        goto fail;
+    }
+    fill_pixels(be);
+    describe_device(be);
+    *out = be;
+    return 0;
+
+fail:
+    close_backend(be);
+    return rc;
+}
+
+static const char *describe(const cog_backend *be)
+{
+    return be->text;
+}
+
+const cog_backend_ops cog_cpu_ops = {
+    .name = "cpu",
+    .open = open_backend,
+    .close = close_backend,
+    .describe = describe,
+    .weight = cog_cpu_weight,
+    .weight_free = cog_cpu_weight_free,
+    .act_new = cog_cpu_act_new,
+    .act_free = cog_cpu_act_free,
+    .act_read = act_read,
+    .act_write = act_write,
+    .vit_embed = cog_cpu_vit_embed,
+    .vit_block = cog_cpu_vit_block,
+    .vit_project = cog_cpu_vit_project,
+    .step_begin = cog_cpu_step_begin,
+    .embed = cog_cpu_embed,
+    .attention = cog_cpu_attention,
+    .ffn = cog_cpu_ffn,
+    .logits = cog_cpu_logits,
+    .kv_copy = cog_cpu_kv_copy,
+};
