@@ -268,7 +268,8 @@ def make_checkpoint_fixture(root, name, seed):
         run_case(case, wanted["expect"], models, tokenizer, folder, expected)
         cases.append(case)
     write_cases(os.path.join(folder, "cases.json"), name, cases)
-    safetensors_io.write_arrays(os.path.join(folder, "expected.safetensors"), expected,
+    os.makedirs(os.path.join(folder, "expected"), exist_ok=True)
+    safetensors_io.write_arrays(os.path.join(folder, "expected", "model.safetensors"), expected,
                                 {"checkpoint": name})
 
 
