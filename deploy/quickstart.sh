@@ -1,0 +1,161 @@
+#!/bin/sh
+# Builds cogwheel, starts it with the demo model, asks it about the sample pictures, and stays up.
+set -eu
+
+usage()
+{
+    cat <<'END'
+Usage: sh deploy/quickstart.sh [--once] [--port N] [-- OPTION...]
+
+Installs missing Debian packages, builds build/cogwheel, starts it with the demo model on
+127.0.0.1, asks about every sample picture, prints the answers, and stays up.
+
+  --once      stop after the answers; fails when fewer than 90 % are right
+  --port N    instead of 8000
+  -- OPTION   goes to `cogwheel serve`
+END
+}
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+port=8000 once=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --once) once=1 ;;
+    --port) port=${2:?--port needs a number} && shift ;;
+    --port=*) port=${1#*=} ;;
+    --help | -h) usage && exit 0 ;;
+    --) shift && break ;;
+    *) usage >&2 && exit 2 ;;
+    esac
+    shift
+done
+
+# shellcheck source=deploy/packages.sh
+. "$root/deploy/packages.sh"
+url=http://127.0.0.1:$port
+demo=$root/models/demo
+server=
+work=$(mktemp -d)
+
+stop_server()
+{
+    if [ -n "$server" ]; then
+        kill "$server" 2>/dev/null || true
+        wait "$server" || true
+        server=
+    fi
+}
+
+trap 'stop_server; rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+build()
+{
+    install_packages build demo
+    if [ ! -f "$root/build/build.ninja" ]; then
+        meson setup --buildtype=release "$root/build" "$root" >"$work/build.log" 2>&1 ||
+            { cat "$work/build.log" >&2 && return 1; }
+    fi
+    echo "Building build/cogwheel ..."
+    ninja -C "$root/build" cogwheel >"$work/build.log" 2>&1 ||
+        { tail -n 40 "$work/build.log" >&2 && return 1; }
+}
+
+start_server()
+{
+    log=$root/build/quickstart.log
+    "$root/build/cogwheel" serve --listen "127.0.0.1:$port" --drain-delay 0 "$@" >"$log" 2>&1 &
+    server=$!
+    waited=0
+    until curl -fs -o "$work/ready" "$url/readyz" 2>/dev/null; do
+        if ! kill -0 "$server" 2>/dev/null; then
+            server=
+            cat "$log" >&2
+            return 1
+        fi
+        waited=$((waited + 1))
+        if [ "$waited" -gt 1200 ]; then
+            echo "Not ready after two minutes:" >&2
+            tail -n 5 "$log" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+# ask IMAGE TEMPLATE QUESTION: prints the answer
+ask()
+{
+    base64 <"$1" | tr -d '\n' >"$work/picture"
+    case $1 in
+    *.png) type=png ;;
+    *.webp) type=webp ;;
+    *.gif) type=gif ;;
+    *) type=jpeg ;;
+    esac
+    jq -n --arg type "image/$type" --rawfile picture "$work/picture" --arg template "$2" \
+        --arg question "$3" '{
+            messages: [{role: "user", content: [
+                {type: "image_url", image_url: {url: "data:\($type);base64,\($picture)"}},
+                {type: "text", text: $question}]}],
+            chat_template_kwargs: {template_version: $template},
+            temperature: 0, max_tokens: 200}' >"$work/request"
+    curl -sS --max-time 300 -H 'Content-Type: application/json' --data-binary "@$work/request" \
+        "$url/v1/chat/completions" >"$work/response" || return 1
+    jq -r '.choices[0].message.content // "error: \(.error.message)"' <"$work/response"
+}
+
+# is_right KIND ANSWER EXPECTED: words must agree; each expected box must be met by one of the
+# answer's with an intersection over union of one half
+is_right()
+{
+    jq -en --arg kind "$1" --arg answer "$2" --arg expected "$3" '
+        def plain: ascii_downcase | gsub("^\\s+|[\\s.]+$"; "");
+        def boxes: [scan("\\d+,\\d+,\\d+,\\d+") | split(",") | map(tonumber)];
+        def area: ([.[2] - .[0], 0] | max) * ([.[3] - .[1], 0] | max);
+        def iou($b):
+            ([([.[0], $b[0]] | max), ([.[1], $b[1]] | max),
+              ([.[2], $b[2]] | min), ([.[3], $b[3]] | min)] | area) as $common
+            | $common / ([area + ($b | area) - $common, 1] | max);
+        if $kind == "box" then
+            ($answer | boxes) as $found | ($expected | boxes) as $wanted
+            | ($found | length) == ($wanted | length)
+              and all($wanted[]; . as $w | any($found[]; iou($w) >= 0.5))
+        else ($answer | plain) == ($expected | plain) end' >/dev/null
+}
+
+ask_samples()
+{
+    right=0 total=0 last=
+    jq -r '.[] | .image as $image | .cases[]
+           | [$image, .template // "chat", .kind // "text", .question, .answer] | @tsv' \
+        "$demo/samples.json" >"$work/cases"
+    tab=$(printf '\t')
+    while IFS=$tab read -r image template kind question expected; do
+        [ "$image" = "$last" ] || printf '\n%s\n' "$image"
+        last=$image
+        answer=$(ask "$demo/$image" "$template" "$question")
+        total=$((total + 1))
+        if is_right "$kind" "$answer" "$expected"; then
+            right=$((right + 1))
+            printf '  \342\234\223 %s\n      %s\n' "$question" "$answer"
+        else
+            printf '  \342\234\227 %s\n      %s\n      expected: %s\n' "$question" "$answer" \
+                "$expected"
+        fi
+    done <"$work/cases"
+    printf '\n%d of %d right\n' "$right" "$total"
+}
+
+build
+start_server "$@"
+ask_samples
+if [ -n "$once" ]; then
+    stop_server
+    [ "$total" -gt 0 ] && [ $((right * 10)) -ge $((total * 9)) ]
+    exit
+fi
+echo "The server is up: $url/ in a browser, $url/v1 for clients. Ctrl-C stops it."
+wait "$server" || true
+server=

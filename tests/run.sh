@@ -1,0 +1,128 @@
+#!/bin/sh
+# Builds everything and runs the tests; the last line counts them.
+set -u
+
+usage()
+{
+    cat <<'END'
+Usage: sh tests/run.sh [SUITE...]
+
+Installs missing Debian packages, builds, runs the suites, and ends with
+"N passed, N failed, N skipped". Without a suite: all of them.
+
+  unit conform golden e2e lint   on the build of gcc
+  clang                          builds with clang, warnings are errors, and runs unit
+  asan                           AddressSanitizer and UndefinedBehaviorSanitizer
+  tsan                           ThreadSanitizer
+END
+}
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=deploy/packages.sh
+. "$root/deploy/packages.sh"
+logs=
+broken=0
+
+# prepare NAME MESON-OPTION...: configures and builds $root/build-NAME
+prepare()
+{
+    name=$1 dir=$root/build-$1
+    shift
+    echo "== $name: building"
+    mkdir -p "$dir"
+    if [ ! -f "$dir/build.ninja" ]; then
+        meson setup "$dir" "$root" -Dtests=enabled "$@" >"$dir/setup.log" 2>&1 || rm -f "$dir/build.ninja"
+    fi
+    if [ ! -f "$dir/build.ninja" ]; then
+        tail -n 20 "$dir/setup.log"
+    elif ninja -C "$dir" >"$dir/ninja.log" 2>&1; then
+        return 0
+    else
+        grep -A 8 -E 'error|FAILED' "$dir/ninja.log" | head -n 60
+    fi
+    echo "== $name: does not build"
+    broken=$((broken + 1))
+    return 1
+}
+
+# run_suites NAME TIME-FACTOR SUITE...
+run_suites()
+{
+    name=$1 dir=$root/build-$1 factor=$2
+    shift 2
+    for suite in "$@"; do
+        if ! meson test -C "$dir" --list --no-rebuild --suite "$suite" 2>/dev/null | grep -q .; then
+            continue
+        fi
+        echo "== $name: $suite"
+        rm -f "$dir/meson-logs/$suite.json"
+        (cd "$root" && $wrap meson test -C "$dir" --no-rebuild --print-errorlogs \
+            --timeout-multiplier "$factor" --suite "$suite" --logbase "$suite" 2>&1) |
+            grep -vE '^(ninja: |Full log|Expected Fail|Unexpected Pass|Timeout: +0|$)'
+        logs="$logs $dir/meson-logs/$suite.json"
+    done
+}
+
+# The client that the end-to-end tests use; without network and cache they skip what needs it.
+install_client()
+{
+    e2e=$root/tests/e2e
+    [ -f "$e2e/package.json" ] && [ ! -d "$e2e/node_modules" ] || return 0
+    (cd "$e2e" && npm install --no-package-lock --no-audit --no-fund --loglevel=error) ||
+        echo "The npm client cannot be installed: what needs it is skipped."
+}
+
+run_gcc()
+{
+    prepare gcc -Dwerror=true || return
+    run_suites gcc 1 "$@"
+}
+
+run_clang()
+{
+    CC=clang CXX=clang++ prepare clang -Dwerror=true || return
+    run_suites clang 1 unit
+}
+
+# -O1 and frames keep reports readable.
+run_asan()
+{
+    prepare asan -Db_sanitize=address,undefined -Db_lundef=false --optimization=1 || return
+    export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+    export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    run_suites asan 5 unit conform golden e2e
+    unset ASAN_OPTIONS UBSAN_OPTIONS
+}
+
+run_tsan()
+{
+    prepare tsan -Db_sanitize=thread -Db_lundef=false --optimization=1 || return
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    # Its shadow memory needs the addresses that randomisation may take.
+    if setarch "$(uname -m)" -R true 2>/dev/null; then
+        wrap="setarch $(uname -m) -R"
+    fi
+    run_suites tsan 10 unit e2e
+    wrap=
+    unset TSAN_OPTIONS
+}
+
+gcc_suites='' others='' wrap=''
+[ $# -gt 0 ] || set -- unit conform golden e2e lint clang asan tsan
+for suite in "$@"; do
+    case $suite in
+    unit | conform | golden | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
+    clang | asan | tsan) others="$others $suite" ;;
+    *) usage >&2 && exit 2 ;;
+    esac
+done
+
+install_packages build test || exit 1
+install_client
+# shellcheck disable=SC2086 # a list of words
+[ -z "$gcc_suites" ] || run_gcc $gcc_suites
+for suite in $others; do
+    "run_$suite"
+done
+# shellcheck disable=SC2086
+python3 "$root/tests/count.py" "$broken" $logs
