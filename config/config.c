@@ -351,8 +351,7 @@ int cog_config_load(cog_config *out, cog_command command, int argc, char *const 
     cog_config c;
     int rc;
 
-    cog_option_defaults(&c);
-    c.command = command;
+    cog_option_defaults(&c, command);
     c.own = cog_new(cog_config_own);
     c.own->origin = cog_array(char *, (size_t)cog_n_options);
     rc = parse_command_line(&line, command, argc, argv, err);

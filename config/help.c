@@ -49,12 +49,12 @@ static void add_range(cog_buf *dst, const cog_option *o)
     }
 }
 
-static void print_option(FILE *out, const cog_option *o)
+static void print_option(FILE *out, const cog_option *o, cog_command command)
 {
     cog_buf left = { 0 }, text = { 0 };
     cog_config defaults;
 
-    cog_option_defaults(&defaults);
+    cog_option_defaults(&defaults, command);
     cog_buf_printf(&left, "  --%s%s%s", o->name, o->unit ? " " : "", o->unit ? o->unit : "");
     cog_buf_printf(&text, "%s [", o->help);
     if (o->default_text)
@@ -85,7 +85,7 @@ void cog_config_help(FILE *out, cog_command command)
         if (strcmp(group, o->group) != 0)
             fprintf(out, "\n%s\n", o->group);
         group = o->group;
-        print_option(out, o);
+        print_option(out, o, command);
     }
     fputs("\nConfiguration\n", out);
     fprintf(out, "%-*s", HELP_COLUMN, "  --config FILE");

@@ -256,12 +256,13 @@ void cog_option_env_name(char *dst, size_t dst_size, const cog_option *o)
         dst[i] = dst[i] == '-' ? '_' : (char)toupper((unsigned char)dst[i]);
 }
 
-void cog_option_defaults(cog_config *out)
+void cog_option_defaults(cog_config *out, cog_command command)
 {
-    *out = (cog_config){ .engine = cog_engine_defaults,
+    *out = (cog_config){ .command = command,
+                         .engine = cog_engine_defaults,
                          .server = cog_server_defaults,
                          .caption = cog_caption_defaults,
-                         .log_level = COG_INFO };
+                         .log_level = command == COG_COMMAND_SERVE ? COG_INFO : COG_WARN };
     /* One struct's initialiser cannot hold another's value, so server's copy is made here. */
     out->server.image = cog_image_defaults;
 }

@@ -45,7 +45,7 @@ const cog_option *cog_option_nearest(const char *name, size_t len, unsigned comm
 /* "COGWHEEL_MAX_SEQS" */
 void cog_option_env_name(char *dst, size_t dst_size, const cog_option *o);
 
-/* Every field at its default. */
-void cog_option_defaults(cog_config *out);
+/* Every field at the command's default. */
+void cog_option_defaults(cog_config *out, cog_command command);
 
 #endif

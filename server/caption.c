@@ -65,7 +65,7 @@ static void clear_progress(const run *r)
 static int write_line(const run *r, FILE *f, const item *it, cog_err *err)
 {
     cog_buf line = { 0 };
-    size_t written;
+    bool is_written;
     cog_caption_line c = {
         .image = it->path,
         .error = it->error,
@@ -76,10 +76,10 @@ static int write_line(const run *r, FILE *f, const item *it, cog_err *err)
     };
 
     cog_caption_line_write(&line, &c);
-    written = fwrite(line.data, 1, line.len, f);
-    cog_buf_fini(&line);
     /* Each line reaches the file whole and at once: what a crash can cut is the last one only. */
-    if (written != line.len || fflush(f) != 0)
+    is_written = fwrite(line.data, 1, line.len, f) == line.len && fflush(f) == 0;
+    cog_buf_fini(&line);
+    if (!is_written)
         return cog_err_set(err, COG_EIO, "cannot write %s: %s",
                            f == r->file ? r->opt->out : "standard output", strerror(errno));
     return 0;

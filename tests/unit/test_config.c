@@ -386,7 +386,7 @@ static void the_table_is_sound(void **state)
         for (int k = 0; k < i; k++)
             assert_string_not_equal(o->name, cog_options[k].name);
         /* Every default is a value that the option itself accepts and keeps. */
-        cog_option_defaults(&c);
+        cog_option_defaults(&c, COG_COMMAND_SERVE);
         c.own = cog_new(cog_config_own);
         c.own->origin = cog_array(char *, (size_t)cog_n_options);
         cog_value_format(&text, &c, o);
@@ -411,7 +411,7 @@ static void the_example_shows_the_defaults(void **state)
     cog_config c = { 0 }, defaults;
     cog_err err = { 0 };
 
-    cog_option_defaults(&defaults);
+    cog_option_defaults(&defaults, COG_COMMAND_SERVE);
     if (LOAD(&c, &err, "--config", "config/example.json") < 0)
         fail_msg("%s", err.text);
     for (int i = 0; i < cog_n_options; i++) {
