@@ -137,6 +137,7 @@ typedef struct cog_engine_info {
     int image_side, image_tokens; /* tokens one picture takes, boi and eoi included */
     cog_template default_template;
     int block, n_blocks; /* the KV pool */
+    int max_queue;       /* requests accepted and not yet running, at most */
 } cog_engine_info;
 
 const cog_engine_info *cog_engine_get_info(cog_engine *e);
