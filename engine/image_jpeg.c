@@ -45,6 +45,9 @@ static void on_error(j_common_ptr lib)
     case JERR_IMAGE_TOO_BIG:
         leave(j, COG_IMAGE_TOO_LARGE, "the JPEG has a side of more than 65500 pixels");
         break;
+    case JERR_NO_BACKING_STORE:
+        leave(j, COG_IMAGE_TOO_LARGE, "the JPEG is too large for its kind (progressive)");
+        break;
     default:
         leave(j, COG_IMAGE_BROKEN, "the JPEG is damaged or of a kind that is not supported");
     }
@@ -140,14 +143,14 @@ static void read_pixels(struct jpeg *j)
 {
     struct jpeg_decompress_struct *lib = &j->lib;
     bool inks = lib->jpeg_color_space == JCS_CMYK || lib->jpeg_color_space == JCS_YCCK;
+    uint64_t limit = j->file->opt->max_pixels, most = UINT64_C(65500) * 65500;
     size_t stride;
 
     lib->out_color_space = inks ? JCS_CMYK : JCS_RGB;
-    /* A progressive file is kept whole as 16-bit coefficients. The library has nowhere to spill
-     * to, so it refuses what is above this; rows and the padding to whole blocks are the rest. */
-    lib->mem->max_memory_to_use =
-        (long)((size_t)lib->image_width * lib->image_height * 2 * (size_t)lib->num_components) +
-        (64L << 20);
+    /* A progressive file is kept whole, as 16-bit coefficients, beside the frame. It may take as
+     * much again as the largest frame: all of max_pixels at 4:2:0, half of that at 4:4:4. The
+     * library has nowhere to spill to and refuses what is above. The rest is for its rows. */
+    lib->mem->max_memory_to_use = (long)(3 * (limit < most ? limit : most) + (16u << 20));
     jpeg_start_decompress(lib);
     stride = (size_t)lib->output_width * 3;
     if (inks)

@@ -1,5 +1,5 @@
 /* image_png.c - PNG through libspng, all colour types and depths, interlaced or not; of an APNG the
- * still picture.
+ * still picture. Of 16 bits a sample shows the high 8.
  *
  * libspng is shown only the chunks that make pixels (IHDR, PLTE, tRNS, IDAT, IEND). Everything else
  * is counted and skipped here, so that nothing that does not show is inflated or kept. */

@@ -81,8 +81,7 @@ static void other_formats_are_unknown(void **state)
         "II*\0\x08\0\0\0\0\0\0\0\0",
         "%PDF-1.7\n%aaaa",
         "<svg xmlns='http://www.w3.org/2000/svg'/>",
-        "\0\0\0\x1c"
-        "ftypavif",
+        "\0\0\0 ftypavif",
         "RIFF\x10\0\0\0WAVEfmt ",
         "GIF88a\1\0\1\0\0\0\0",
         "\xff\xd8\xfe\xe0 not quite",
@@ -257,6 +256,30 @@ static void huge_webp_headers(void **state)
     assert_probe(COG_IMAGE_BROKEN, &canvas);
     cog_buf_fini(&file);
     cog_buf_fini(&canvas);
+}
+
+/* With the headers of large pictures but hardly any data: what is refused for its memory is refused
+ * before the data is missed. */
+static void memory_for_progressive_jpegs_is_limited(void **state)
+{
+    static const struct {
+        const char *name, *words;
+        cog_image_fault fault;
+    } rows[] = { { "progressive_444.jpg", "progressive", COG_IMAGE_TOO_LARGE },
+                 { "progressive_420.jpg", "too early", COG_IMAGE_BROKEN },
+                 { "baseline_444.jpg", "too early", COG_IMAGE_BROKEN } };
+    cog_image_options opt = cog_image_defaults;
+
+    opt.max_pixels = 6000 * 6000;
+    for (int k = 0; k < 3; k++) {
+        cog_buf file = test_picture(rows[k].name);
+        char *sof = find(&file, k < 2 ? "\xff\xc2" : "\xff\xc0", 2);
+
+        put_be(sof + 5, 6000, 2);
+        put_be(sof + 7, 6000, 2);
+        assert_refused(rows[k].fault, rows[k].words, file.data, file.len, &opt);
+        cog_buf_fini(&file);
+    }
 }
 
 /* The first scan of a progressive file over and over. */
@@ -499,6 +522,7 @@ int main(void)
         cmocka_unit_test(huge_and_empty_jpeg_headers),
         cmocka_unit_test(huge_and_empty_gif_headers),
         cmocka_unit_test(huge_webp_headers),
+        cmocka_unit_test(memory_for_progressive_jpegs_is_limited),
         cmocka_unit_test(scans_are_limited),
         cmocka_unit_test(cut_files_are_broken),
         cmocka_unit_test(lost_data_inside_a_whole_file_is_noticed),
