@@ -40,26 +40,30 @@ typedef struct run {
     int in_flight, max_in_flight;
     int n_failed;
     FILE *file; /* --out; NULL: none */
-    bool show_progress;
+    int n_done; /* answered or failed, written or not */
+    int shown;  /* n_done of the progress bar on the terminal; -1: there is none */
+    bool has_terminal;
 } run;
 
 /* ---------------------------------------------------------------- output */
 
-static void show_progress(const run *r)
+static void show_progress(run *r)
 {
     enum { BAR = 30 };
-    int filled = r->n ? (int)((int64_t)BAR * r->next_print / r->n) : BAR;
+    int filled = (int)((int64_t)BAR * r->n_done / r->n);
 
-    if (r->show_progress)
-        fprintf(stderr, "\r[%.*s%*s] %d of %d, %d failed ", filled,
-                "##############################", BAR - filled, "", r->next_print, r->n,
-                r->n_failed);
+    if (!r->has_terminal || r->shown == r->n_done)
+        return;
+    fprintf(stderr, "\r[%.*s%*s] %d of %d, %d failed ", filled, "##############################",
+            BAR - filled, "", r->n_done, r->n, r->n_failed);
+    r->shown = r->n_done;
 }
 
-static void clear_progress(const run *r)
+static void clear_progress(run *r)
 {
-    if (r->show_progress)
+    if (r->has_terminal && r->shown >= 0)
         fputs("\r\x1b[K", stderr);
+    r->shown = -1;
 }
 
 static int write_line(const run *r, FILE *f, const item *it, cog_err *err)
@@ -106,7 +110,6 @@ static int write_finished(run *r, cog_err *err)
 
     while (rc == 0 && r->next_print < r->n && r->items[r->next_print].is_done) {
         item *it = &r->items[r->next_print++];
-        r->n_failed += it->error != NULL;
         rc = write_item(r, it, err);
         cog_buf_fini(&it->text);
         cog_free(it->error);
@@ -169,6 +172,15 @@ static int check_prompt(const run *r, cog_err *err)
     return rc;
 }
 
+/* error: NULL when it was answered. */
+static void finish(run *r, item *it, const char *error)
+{
+    it->is_done = true;
+    it->error = error ? cog_strdup(error) : NULL;
+    r->n_done++;
+    r->n_failed += error != NULL;
+}
+
 /* What is wrong with this picture ends up in the item. */
 static void submit(run *r, item *it)
 {
@@ -196,8 +208,7 @@ static void submit(run *r, item *it)
 
 fail:
     cog_request_free(req);
-    it->error = cog_strdup(err.text);
-    it->is_done = true;
+    finish(r, it, err.text);
 }
 
 static void fill_engine(run *r)
@@ -219,10 +230,8 @@ static void take_event(run *r, const cog_event *ev)
         break;
     case COG_EVENT_END:
         r->in_flight--;
-        it->is_done = true;
         it->completion_tokens = ev->usage.completion_tokens;
-        if (ev->status < 0)
-            it->error = cog_strdup(ev->err.text);
+        finish(r, it, ev->status < 0 ? ev->err.text : NULL);
         break;
     }
 }
@@ -297,7 +306,7 @@ int cog_caption_run(int *n_failed, const cog_engine_config *engine, const cog_im
                     const cog_caption_options *opt, const char *const *paths, int n_paths,
                     cog_err *err)
 {
-    run r = { .opt = opt, .image = image, .show_progress = isatty(STDERR_FILENO) };
+    run r = { .opt = opt, .image = image, .shown = -1, .has_terminal = isatty(STDERR_FILENO) };
     cog_picture_list *list = NULL;
     int rc = cog_picture_list_new(&list, paths, n_paths, opt->recursive, err);
 
