@@ -323,6 +323,21 @@ static int complete(cog_config *c, cog_err *err)
 
 /* ---------------------------------------------------------------- */
 
+/* What no single option can know. */
+static int check_together(const cog_engine_config *e, cog_err *err)
+{
+    if (e->step_tokens < e->max_seqs)
+        return cog_err_set(err, COG_EINVAL,
+                           "--step-tokens (%d) must not be below --max-seqs (%d): every answer "
+                           "takes a token of each step",
+                           e->step_tokens, e->max_seqs);
+    if (e->block & (e->block - 1))
+        return cog_err_set(err, COG_EINVAL,
+                           "--kv-block: %d is no power of two; give 16, 32, 64, 128 or 256",
+                           e->block);
+    return 0;
+}
+
 static int check_args(const cog_config *c, cog_err *err)
 {
     switch (c->command) {
@@ -370,6 +385,8 @@ int cog_config_load(cog_config *out, cog_command command, int argc, char *const 
         rc = apply_environment(&c, err);
     if (rc == 0)
         rc = apply_flags(&c, &line, err);
+    if (rc == 0)
+        rc = check_together(&c.engine, err);
     if (rc == 0)
         rc = check_args(&c, err);
     if (rc == 0)

@@ -66,7 +66,7 @@ const cog_option cog_options[] = {
     TEXT("model", SERVE | CAPTION, "DIR",
          "folder of a CogVLM or CogVLM2 checkpoint in Hugging Face form", engine.model_dir,
          "the shipped demo model"),
-    WORD("backend", RUNNERS, "auto|cpu|cuda", "what computes; auto takes a GPU when there is one",
+    WORD("backend", RUNNERS, "auto|cpu", "what computes; auto is the best that was built in",
          engine.backend),
     WORD("dtype", RUNNERS, "auto|f32|bf16", "type of weights and activations; auto is bf16",
          engine.dtype),
@@ -79,8 +79,9 @@ const cog_option cog_options[] = {
          "memory for keys and values; 0: enough for max-seqs contexts, at most a quarter of the "
          "free memory",
          engine.kv_bytes, 0, 64 * TIB),
-    INT("kv-block", RUNNERS, "tokens in one page of that memory", engine.block, 1, 1024),
-    INT("vision-batch", RUNNERS, "pictures encoded in one pass", engine.max_images, 1, 256),
+    INT("kv-block", RUNNERS, "tokens in one page of that memory; a power of two", engine.block, 16,
+        256),
+    INT("vision-batch", RUNNERS, "pictures encoded in one pass", engine.max_images, 1, 64),
     INT("max-queue", SERVE, "requests that may wait; beyond it clients get a 503", engine.max_queue,
         1, 1000000),
 #undef GROUP

@@ -209,10 +209,13 @@ static void wrong_values_are_refused_with_the_reason(void **state)
     REFUSED(COG_EINVAL, "give 0 to 1h", "--drain-delay", "2h");
     REFUSED(COG_EINVAL, "'3d' has an unknown unit; known are ms", "--drain-delay", "3d");
     REFUSED(COG_EINVAL, "'0.1ms' is no whole number of milliseconds", "--drain-delay", "0.1ms");
-    REFUSED(COG_EINVAL, "'gpu' is none of auto|cpu|cuda", "--backend", "gpu");
-    REFUSED(COG_EINVAL, "'cpu|cuda' is none of", "--backend", "cpu|cuda");
+    REFUSED(COG_EINVAL, "'gpu' is none of auto|cpu", "--backend", "gpu");
+    REFUSED(COG_EINVAL, "'auto|cpu' is none of", "--backend", "auto|cpu");
     REFUSED(COG_EINVAL, "'maybe' is neither true nor false", "--insecure=maybe");
     REFUSED(COG_EINVAL, "--model: '' is empty", "--model=");
+    REFUSED(COG_EINVAL, "--step-tokens (31) must not be below --max-seqs (32)", "--model=.",
+            "--step-tokens=31");
+    REFUSED(COG_EINVAL, "--kv-block: 48 is no power of two", "--model=.", "--kv-block=48");
     REFUSED(COG_EINVAL, "option '--max-seqs' needs a value", "--max-seqs");
 }
 
