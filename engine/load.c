@@ -105,7 +105,7 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
              void (*progress)(void *arg, double fraction), void *arg, cog_err *err)
 {
     cog_safetensors *file = NULL;
-    cog_dtype dtype;
+    cog_dtype dtype = COG_BF16;
     int rc = choose_dtype(&dtype, cfg->dtype, err);
 
     if (rc == 0)

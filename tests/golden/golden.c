@@ -474,7 +474,7 @@ int main(int argc, char **argv)
         unsigned mask = (unsigned)strtoul(argv[3], NULL, 0);
         if ((cog_cpu_flags() & mask) != mask) {
             printf("1..0 # SKIP this CPU lacks the instruction set\n");
-            return 77;
+            return 0;
         }
         cog_cpu_set_mask(mask);
     }

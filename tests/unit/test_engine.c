@@ -1,0 +1,673 @@
+/* The whole engine on a tiny random checkpoint: what a request gets does not depend on its company,
+ * and nothing leaks. */
+#include "tests/unit/unit.h"
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "engine/engine.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { N = 32, CHOICES = 3, LONGEST = 40 };
+
+/* What one request was given. */
+typedef struct outcome {
+    cog_sha256 logits[CHOICES][LONGEST]; /* of each row a token was drawn from */
+    int n_logits[CHOICES];
+    cog_buf text[CHOICES];
+    int n_tokens[CHOICES], n_finish[CHOICES], finish[CHOICES], stop[CHOICES];
+    int n_end, status;
+    cog_usage usage;
+} outcome;
+
+typedef struct rig {
+    cog_engine *e;
+    outcome *out; /* by request id */
+    int n_ended;
+} rig;
+
+static const char *model_dir(const char *fixture)
+{
+    static char path[512];
+
+    snprintf(path, sizeof(path), "%s/tests/golden/fixtures/%s", getenv("COG_SOURCE_ROOT"), fixture);
+    return path;
+}
+
+static void on_logits(void *arg, uint64_t id, int choice, int index, const float *logits, int vocab)
+{
+    rig *r = arg;
+    outcome *o = &r->out[id];
+
+    assert_true(index < LONGEST && index == o->n_logits[choice]);
+    o->logits[choice][index] =
+        cog_sha256_of(&(cog_span){ logits, (size_t)vocab * sizeof(float) }, 1);
+    o->n_logits[choice]++;
+}
+
+static void open_rig(rig *r, cog_engine_config cfg, int n_requests)
+{
+    cog_err err;
+
+    *r = (rig){ .out = cog_array(outcome, (size_t)n_requests) };
+    cfg.on_logits = on_logits;
+    cfg.on_logits_arg = r;
+    if (!cfg.model_dir)
+        cfg.model_dir = model_dir("hd64-bf16");
+    assert_int_equal(cog_engine_open(&r->e, &cfg, &err), 0);
+    if (cog_engine_wait(r->e, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static void take_events(rig *r, uint64_t timeout_ns)
+{
+    for (cog_event *ev = cog_engine_wait_events(r->e, timeout_ns), *next; ev; ev = next) {
+        outcome *o = &r->out[ev->id];
+
+        next = (cog_event *)ev->link.next;
+        assert_int_equal(o->n_end, 0); /* nothing follows the end */
+        switch (ev->type) {
+        case COG_EVENT_TEXT:
+            assert_int_equal(o->n_finish[ev->choice], 0);
+            cog_buf_add(&o->text[ev->choice], ev->text, ev->text_len);
+            o->n_tokens[ev->choice] += ev->n_tokens;
+            break;
+        case COG_EVENT_FINISH:
+            o->n_finish[ev->choice]++;
+            o->finish[ev->choice] = (int)ev->finish;
+            o->stop[ev->choice] = ev->stop;
+            break;
+        case COG_EVENT_END:
+            o->n_end++;
+            o->status = ev->status;
+            o->usage = ev->usage;
+            r->n_ended++;
+            break;
+        }
+        cog_event_free(ev);
+    }
+}
+
+static void wait_for(rig *r, int n_ended)
+{
+    uint64_t give_up = cog_now_ns() + 100000000000u;
+
+    while (r->n_ended < n_ended) {
+        take_events(r, 1000000000);
+        assert_true(cog_now_ns() < give_up);
+    }
+}
+
+/* Nothing is held once every request has ended. The statistics are those of the last turn of the
+ * loop. */
+static cog_engine_stats settled(rig *r)
+{
+    cog_engine_stats s;
+
+    for (int i = 0; i < 500; i++) {
+        cog_engine_get_stats(r->e, &s);
+        if (s.blocks_used == 0 && s.running == 0 && s.waiting == 0 && s.features == 0)
+            break;
+        usleep(10000);
+    }
+    assert_int_equal(s.blocks_used, 0);
+    assert_int_equal(s.running, 0);
+    assert_int_equal(s.waiting, 0);
+    assert_int_equal(s.features, 0);
+    return s;
+}
+
+static void close_rig(rig *r, int n_requests)
+{
+    cog_engine_close(r->e);
+    for (int i = 0; i < n_requests; i++)
+        for (int c = 0; c < CHOICES; c++)
+            cog_buf_fini(&r->out[i].text[c]);
+    cog_free(r->out);
+}
+
+static cog_image *make_image(const cog_engine_info *info, uint64_t seed)
+{
+    cog_image *im = cog_new(cog_image);
+    size_t n = (size_t)info->image_side * (size_t)info->image_side * 3;
+    cog_rng rng = { .key = seed };
+
+    im->side = info->image_side;
+    im->rgb = cog_alloc(n, 1);
+    for (size_t i = 0; i < n; i++)
+        im->rgb[i] = (uint8_t)cog_rng_next(&rng);
+    im->hash = cog_sha256_of(&(cog_span){ im->rgb, n }, 1);
+    return im;
+}
+
+static cog_request *make_request(rig *r, uint64_t id, const char *query, bool has_image,
+                                 uint64_t picture)
+{
+    cog_turn turn = { .query = query, .query_len = strlen(query) };
+    cog_request *q = cog_new(cog_request);
+    cog_err err;
+
+    assert_int_equal(
+        cog_engine_prompt(&q->prompt, r->e, COG_TEMPLATE_CHAT, &turn, 1, has_image, &err), 0);
+    if (has_image)
+        q->image = make_image(cog_engine_get_info(r->e), picture);
+    q->id = id;
+    q->n = 1;
+    q->max_tokens = 12;
+    q->sampling =
+        (cog_sampling){ .temperature = 0.9f, .top_p = 1, .repetition_penalty = 1, .seed = id };
+    q->deadline_ns = UINT64_MAX;
+    return q;
+}
+
+/* The id-th of N requests: lengths, pictures (some shared), sampling and choices all differ. */
+static cog_request *varied(rig *r, uint64_t id)
+{
+    cog_rng rng = { .key = 1000 + id };
+    char query[1200] = "";
+    int words = 1 + (int)cog_rng_below(&rng, 120);
+    cog_request *q;
+
+    for (int i = 0; i < words; i++) {
+        static const char *const word[] = { "what ", "is ",    "the ", "big ",
+                                            "red ",  "cat 7 ", "dog ", "left of " };
+        strcat(query, word[cog_rng_below(&rng, 8)]);
+    }
+    q = make_request(r, id, query, id % 4 != 3, id % 5 == 0 ? 7 : id);
+    q->max_tokens = 1 + (int)cog_rng_below(&rng, LONGEST - 1);
+    q->n = 1 + (int)(id % CHOICES);
+    if (id % 6 == 0)
+        q->sampling.temperature = 0;
+    if (id % 7 == 0)
+        q->sampling = (cog_sampling){ .temperature = 1.2f,
+                                      .top_p = 0.9f,
+                                      .top_k = 20,
+                                      .repetition_penalty = 1.2f,
+                                      .frequency_penalty = 0.1f,
+                                      .seed = id };
+    return q;
+}
+
+static void submit(rig *r, cog_request *q)
+{
+    cog_err err;
+
+    if (cog_engine_submit(r->e, q, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+/* Each request alone, one after another. */
+static void run_alone(rig *r, const char *dtype)
+{
+    cog_engine_config cfg = cog_engine_defaults;
+
+    cfg.dtype = dtype;
+    cfg.threads = 1;
+    cfg.step_tokens = 1024; /* every prompt in one chunk */
+    open_rig(r, cfg, N);
+    for (int i = 0; i < N; i++) {
+        submit(r, varied(r, (uint64_t)i));
+        wait_for(r, i + 1);
+    }
+    settled(r);
+}
+
+static void check_equal(const rig *a, const rig *b)
+{
+    for (int i = 0; i < N; i++) {
+        const outcome *x = &a->out[i], *y = &b->out[i];
+
+        assert_int_equal(x->status, 0);
+        assert_int_equal(y->status, 0);
+        for (int c = 0; c < CHOICES; c++) {
+            assert_int_equal(x->n_finish[c], c <= i % CHOICES);
+            assert_int_equal(y->n_finish[c], x->n_finish[c]);
+            assert_int_equal(x->finish[c], y->finish[c]);
+            assert_int_equal(x->n_tokens[c], y->n_tokens[c]);
+            assert_int_equal(x->text[c].len, y->text[c].len);
+            if (x->text[c].len)
+                assert_memory_equal(x->text[c].data, y->text[c].data, x->text[c].len);
+        }
+    }
+}
+
+/* Rows that a preempted sequence draws from come once: it computes its KV again, not its tokens. */
+static void check_logits(const rig *a, const rig *b)
+{
+    for (int i = 0; i < N; i++)
+        for (int c = 0; c < CHOICES; c++) {
+            assert_int_equal(a->out[i].n_logits[c], b->out[i].n_logits[c]);
+            assert_memory_equal(a->out[i].logits[c], b->out[i].logits[c],
+                                sizeof(a->out[i].logits[c]));
+        }
+}
+
+static cog_engine_stats run_together(rig *r, cog_engine_config cfg, uint64_t seed)
+{
+    cog_rng rng = { .key = seed };
+    cog_engine_stats s;
+    int order[N];
+
+    open_rig(r, cfg, N);
+    for (int i = 0; i < N; i++)
+        order[i] = i;
+    for (int i = N - 1; i > 0; i--) {
+        int k = (int)cog_rng_below(&rng, (uint64_t)i + 1), t = order[i];
+        order[i] = order[k];
+        order[k] = t;
+    }
+    for (int i = 0; i < N; i++) {
+        submit(r, varied(r, (uint64_t)order[i]));
+        if (cog_rng_below(&rng, 3) == 0)
+            usleep((useconds_t)cog_rng_below(&rng, 4000));
+        take_events(r, 0);
+    }
+    wait_for(r, N);
+    s = settled(r);
+    return s;
+}
+
+static void invariance(const char *dtype)
+{
+    static const struct {
+        int max_seqs, step_tokens, threads, block, max_images;
+    } shape[] = {
+        { 32, 256, 2, 32, 4 }, /* all together */
+        { 8, 13, 2, 16, 1 },   /* prompts cut into odd chunks */
+        { 5, 5, 3, 64, 3 },    /* a row or two of a prompt at a time */
+    };
+    rig alone, together;
+    uint64_t shared = 0;
+
+    run_alone(&alone, dtype);
+    for (size_t i = 0; i < sizeof(shape) / sizeof(shape[0]); i++) {
+        cog_engine_config cfg = cog_engine_defaults;
+        cog_engine_stats s;
+
+        cfg.dtype = dtype;
+        cfg.max_seqs = shape[i].max_seqs;
+        cfg.step_tokens = shape[i].step_tokens;
+        cfg.threads = shape[i].threads;
+        cfg.block = shape[i].block;
+        cfg.max_images = shape[i].max_images;
+        s = run_together(&together, cfg, i);
+        check_equal(&alone, &together);
+        check_logits(&alone, &together);
+        shared += s.images_shared;
+        close_rig(&together, N);
+    }
+    assert_true(shared > 0); /* some requests met others with their picture */
+    close_rig(&alone, N);
+}
+
+static void logits_are_the_same_bits_in_any_company_f32(void **state)
+{
+    invariance("f32");
+}
+
+static void logits_are_the_same_bits_in_any_company_bf16(void **state)
+{
+    invariance("bf16");
+}
+
+/* 16 sequences of 8 or 9 pages in the end, in a pool of 128 pages: somebody has to give way. */
+static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
+{
+    cog_engine_config cfg = cog_engine_defaults;
+    char query[400] = "";
+
+    for (int i = 0; i < 70; i++)
+        strcat(query, "dog ");
+    cfg.dtype = "f32";
+    cfg.block = 16;
+    cfg.kv_bytes = kv_bytes;
+    open_rig(r, cfg, 16);
+    for (int i = 0; i < 16; i++) {
+        cog_request *q = make_request(r, (uint64_t)i, query, true, (uint64_t)i);
+        assert_true(q->prompt.n_tokens >= 100);
+        q->prompt.n_tokens = 100; /* 7 pages */
+        q->max_tokens = LONGEST - 1;
+        submit(r, q);
+    }
+    wait_for(r, 16);
+    return settled(r);
+}
+
+static void preempted_sequences_go_on_with_the_same_bits(void **state)
+{
+    rig roomy, tight;
+
+    assert_int_equal(run_long(&roomy, 0).preemptions, 0);
+    /* one context of 2048 slots: 2 layers of keys and values, 2 heads of 64 floats */
+    assert_true(run_long(&tight, (uint64_t)2048 * 2 * 2 * 128 * 4).preemptions > 0);
+    for (int i = 0; i < 16; i++) {
+        assert_int_equal(tight.out[i].status, 0);
+        assert_memory_equal(roomy.out[i].logits, tight.out[i].logits, sizeof(roomy.out[i].logits));
+        assert_int_equal(roomy.out[i].text[0].len, tight.out[i].text[0].len);
+    }
+    close_rig(&roomy, 16);
+    close_rig(&tight, 16);
+}
+
+/* ------------------------------------------------------------------ a request's life */
+
+static void open_default(rig *r, int n)
+{
+    cog_engine_config cfg = cog_engine_defaults;
+
+    cfg.dtype = "f32";
+    open_rig(r, cfg, n);
+}
+
+static void a_cancelled_request_ends_and_frees_everything(void **state)
+{
+    enum { ROUNDS = 25 };
+    rig r;
+
+    open_default(&r, ROUNDS);
+    for (int i = 0; i < ROUNDS; i++) {
+        cog_request *q = varied(&r, (uint64_t)i);
+        outcome *o = &r.out[i];
+
+        q->max_tokens = LONGEST - 1;
+        submit(&r, q);
+        while (o->n_tokens[0] < i &&
+               !o->n_end) /* at every stage: before, in and after the prompt */
+            take_events(&r, 100000000);
+        cog_engine_cancel(r.e, (uint64_t)i);
+        wait_for(&r, i + 1);
+        assert_true(o->status == COG_ECANCELED || o->n_finish[0] == 1);
+        settled(&r);
+    }
+    assert_int_equal(r.out[0].status, COG_ECANCELED);
+    cog_engine_cancel(r.e, 12345); /* unknown: ignored */
+    close_rig(&r, ROUNDS);
+}
+
+static void cancelling_one_leaves_the_others_bits(void **state)
+{
+    rig alone, together;
+
+    run_alone(&alone, "f32");
+    open_default(&together, N);
+    for (int i = 0; i < N; i++)
+        submit(&together, varied(&together, (uint64_t)i));
+    for (int i = 0; i < N; i += 2)
+        cog_engine_cancel(together.e, (uint64_t)i);
+    wait_for(&together, N);
+    settled(&together);
+    for (int i = 1; i < N; i += 2) {
+        assert_int_equal(together.out[i].status, 0);
+        assert_memory_equal(alone.out[i].logits, together.out[i].logits,
+                            sizeof(alone.out[i].logits));
+    }
+    close_rig(&alone, N);
+    close_rig(&together, N);
+}
+
+static void a_deadline_ends_a_request(void **state)
+{
+    cog_request *q;
+    rig r;
+
+    open_default(&r, 2);
+    q = make_request(&r, 0, "what is this", true, 1);
+    q->max_tokens = LONGEST - 1;
+    q->deadline_ns = cog_now_ns();
+    submit(&r, q);
+    submit(&r, make_request(&r, 1, "and this", true, 2));
+    wait_for(&r, 2);
+    assert_int_equal(r.out[0].status, COG_ETIMEOUT);
+    assert_int_equal(r.out[1].status, 0);
+    settled(&r);
+    close_rig(&r, 2);
+}
+
+static void the_queue_is_bounded(void **state)
+{
+    cog_engine_config cfg = cog_engine_defaults;
+    int accepted = 0, refused = 0;
+    cog_err err;
+    rig r;
+
+    cfg.dtype = "f32";
+    cfg.max_seqs = 1;
+    cfg.max_queue = 3;
+    open_rig(&r, cfg, 64);
+    for (int i = 0; i < 64; i++) {
+        cog_request *q = make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)i);
+        int rc;
+
+        q->max_tokens = LONGEST - 1;
+        rc = cog_engine_submit(r.e, q, &err);
+        if (rc == 0) {
+            accepted++;
+        } else {
+            assert_int_equal(rc, COG_EBUSY);
+            cog_request_free(q); /* it stayed the caller's */
+            refused++;
+        }
+    }
+    assert_true(accepted >= 3 && refused > 0);
+    wait_for(&r, accepted);
+    settled(&r);
+    submit(&r, make_request(&r, 63, "again", false, 0));
+    wait_for(&r, accepted + 1);
+    close_rig(&r, 64);
+}
+
+static void requests_that_can_never_run_are_refused(void **state)
+{
+    cog_request *q;
+    cog_err err;
+    rig r;
+
+    open_default(&r, 1);
+    q = make_request(&r, 0, "what", true, 1);
+    q->max_tokens = cog_engine_get_info(r.e)->context;
+    assert_int_equal(cog_engine_submit(r.e, q, &err), COG_EINVAL);
+    q->max_tokens = 0;
+    assert_int_equal(cog_engine_submit(r.e, q, &err), COG_EINVAL);
+    q->max_tokens = 1;
+    q->n = COG_MAX_CHOICES + 1;
+    assert_int_equal(cog_engine_submit(r.e, q, &err), COG_EINVAL);
+    q->n = 1;
+    q->prompt.tokens[q->prompt.n_tokens - 1] = cog_engine_get_info(r.e)->vocab;
+    assert_int_equal(cog_engine_submit(r.e, q, &err), COG_EINVAL);
+    q->prompt.tokens[q->prompt.n_tokens - 1] = -1;
+    assert_int_equal(cog_engine_submit(r.e, q, &err), COG_EINVAL);
+    q->prompt.tokens[q->prompt.n_tokens - 1] = 5;
+    q->image->side++;
+    assert_int_equal(cog_engine_submit(r.e, q, &err), COG_EINVAL);
+    q->image->side--;
+    cog_image_free(q->image);
+    q->image = NULL;
+    assert_int_equal(cog_engine_submit(r.e, q, &err), COG_EINVAL);
+    cog_request_free(q);
+    close_rig(&r, 1);
+}
+
+static void choices_equal_requests_of_their_own(void **state)
+{
+    rig r;
+
+    /* Three choices of one request: the first is what n = 1 gives, all differ from one another, and
+     * all are what the same request gives when only one sequence may run at a time. */
+    cog_engine_config cfg = cog_engine_defaults;
+    rig narrow;
+
+    open_default(&r, 2);
+    for (int i = 0; i < 2; i++) {
+        cog_request *q = make_request(&r, (uint64_t)i, "what is this", true, 1);
+        q->n = i == 0 ? 1 : 3;
+        q->sampling.seed = 5;
+        q->sampling.temperature = 2;
+        submit(&r, q);
+    }
+    wait_for(&r, 2);
+    assert_int_equal(r.out[0].text[0].len, r.out[1].text[0].len);
+    assert_memory_equal(r.out[0].logits[0], r.out[1].logits[0], sizeof(r.out[0].logits[0]));
+    assert_memory_equal(&r.out[1].logits[0][0], &r.out[1].logits[1][0], sizeof(cog_sha256));
+    assert_memory_not_equal(r.out[1].logits[0], r.out[1].logits[1], sizeof(r.out[0].logits[0]));
+    assert_memory_not_equal(r.out[1].logits[1], r.out[1].logits[2], sizeof(r.out[0].logits[0]));
+    assert_int_equal(r.out[1].usage.completion_tokens,
+                     r.out[1].n_tokens[0] + r.out[1].n_tokens[1] + r.out[1].n_tokens[2]);
+
+    cfg.dtype = "f32";
+    cfg.max_seqs = 1;
+    open_rig(&narrow, cfg, 2);
+    cog_request *q = make_request(&narrow, 1, "what is this", true, 1);
+    q->n = 3;
+    q->sampling.seed = 5;
+    q->sampling.temperature = 2;
+    submit(&narrow, q);
+    wait_for(&narrow, 1);
+    assert_memory_equal(r.out[1].logits, narrow.out[1].logits, sizeof(r.out[1].logits));
+    close_rig(&narrow, 2);
+    close_rig(&r, 2);
+}
+
+static void greedy_choices_are_computed_once(void **state)
+{
+    cog_request *q;
+    rig r;
+
+    open_default(&r, 1);
+    q = make_request(&r, 0, "what is this", true, 1);
+    q->n = 3;
+    q->sampling.temperature = 0;
+    submit(&r, q);
+    wait_for(&r, 1);
+    assert_int_equal(r.out[0].n_logits[1], 0);
+    for (int c = 1; c < 3; c++) {
+        assert_int_equal(r.out[0].n_finish[c], 1);
+        assert_int_equal(r.out[0].n_tokens[c], r.out[0].n_tokens[0]);
+        assert_int_equal(r.out[0].text[c].len, r.out[0].text[0].len);
+        assert_memory_equal(r.out[0].text[c].data, r.out[0].text[0].data, r.out[0].text[0].len);
+    }
+    assert_int_equal(r.out[0].usage.completion_tokens, 3 * r.out[0].n_tokens[0]);
+    close_rig(&r, 1);
+}
+
+static void a_stop_string_ends_an_answer(void **state)
+{
+    const char *text;
+    cog_request *q;
+    char stop[3] = "";
+    rig r;
+
+    open_default(&r, 2);
+    q = make_request(&r, 0, "what is this", true, 1);
+    q->max_tokens = LONGEST - 1;
+    submit(&r, q);
+    wait_for(&r, 1);
+    text = r.out[0].text[0].data;
+    assert_true(r.out[0].text[0].len > 8);
+    memcpy(stop, text + 5, 2);
+
+    q = make_request(&r, 1, "what is this", true, 1);
+    q->sampling.seed = 0; /* as the first one */
+    q->max_tokens = LONGEST - 1;
+    q->stop[q->n_stop++] = cog_strdup("never in the text");
+    q->stop[q->n_stop++] = cog_strdup(stop);
+    submit(&r, q);
+    wait_for(&r, 2);
+    assert_int_equal(r.out[1].finish[0], COG_FINISH_STOP);
+    assert_int_equal(r.out[1].stop[0], 1);
+    assert_int_equal(r.out[1].text[0].len, (size_t)(strstr(text, stop) - text));
+    assert_memory_equal(r.out[1].text[0].data, text, r.out[1].text[0].len);
+    assert_true(r.out[1].n_tokens[0] < r.out[0].n_tokens[0]);
+    close_rig(&r, 2);
+}
+
+static void one_picture_is_encoded_once(void **state)
+{
+    cog_engine_stats s;
+    rig r;
+
+    open_default(&r, 16);
+    for (int i = 0; i < 16; i++) {
+        cog_request *q =
+            make_request(&r, (uint64_t)i, i % 2 ? "what is this" : "how many", true, 42);
+        q->max_tokens = LONGEST - 1;
+        submit(&r, q);
+    }
+    wait_for(&r, 16);
+    s = settled(&r);
+    assert_int_equal(s.images_encoded + s.images_shared, 16);
+    assert_true(s.images_shared >= 8); /* those that met a live one */
+    close_rig(&r, 16);
+}
+
+static void closing_ends_what_is_running(void **state)
+{
+    rig r;
+
+    open_default(&r, 8);
+    for (int i = 0; i < 8; i++) {
+        cog_request *q = varied(&r, (uint64_t)i);
+        q->max_tokens = LONGEST - 1;
+        submit(&r, q);
+    }
+    take_events(&r, 10000000);
+    close_rig(&r, 8); /* under a leak checker: every request, event and page is freed */
+}
+
+static void a_folder_that_does_not_load_says_why(void **state)
+{
+    cog_engine_config cfg = cog_engine_defaults;
+    cog_engine_state s;
+    cog_engine *e;
+    cog_err err;
+
+    cfg.model_dir = "/nonexistent";
+    assert_int_equal(cog_engine_open(&e, &cfg, &err), 0);
+    assert_true(cog_engine_wait(e, &err) < 0);
+    assert_non_null(strstr(err.text, "/nonexistent"));
+    cog_engine_get_state(e, &s);
+    assert_int_equal(s.phase, COG_ENGINE_FAILED);
+    assert_null(cog_engine_get_info(e));
+    cog_engine_close(e);
+
+    cfg.model_dir = model_dir("hd64-bf16");
+    cfg.kv_bytes = 4096;
+    assert_int_equal(cog_engine_open(&e, &cfg, &err), 0);
+    assert_int_equal(cog_engine_wait(e, &err), COG_ELIMIT);
+    assert_non_null(strstr(err.text, "at least"));
+    cog_engine_close(e);
+
+    cfg.max_seqs = 100;
+    cfg.step_tokens = 99;
+    assert_int_equal(cog_engine_open(&e, &cfg, &err), COG_EINVAL);
+    cfg = cog_engine_defaults;
+    cfg.model_dir = model_dir("hd64-bf16");
+    cfg.block = 33;
+    assert_int_equal(cog_engine_open(&e, &cfg, &err), COG_EINVAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_the_same_bits_in_any_company_f32),
+        cmocka_unit_test(logits_are_the_same_bits_in_any_company_bf16),
+        cmocka_unit_test(preempted_sequences_go_on_with_the_same_bits),
+        cmocka_unit_test(a_cancelled_request_ends_and_frees_everything),
+        cmocka_unit_test(cancelling_one_leaves_the_others_bits),
+        cmocka_unit_test(a_deadline_ends_a_request),
+        cmocka_unit_test(the_queue_is_bounded),
+        cmocka_unit_test(requests_that_can_never_run_are_refused),
+        cmocka_unit_test(choices_equal_requests_of_their_own),
+        cmocka_unit_test(greedy_choices_are_computed_once),
+        cmocka_unit_test(a_stop_string_ends_an_answer),
+        cmocka_unit_test(one_picture_is_encoded_once),
+        cmocka_unit_test(closing_ends_what_is_running),
+        cmocka_unit_test(a_folder_that_does_not_load_says_why),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
