@@ -65,6 +65,10 @@ build()
 start_server()
 {
     log=$root/build/quickstart.log
+    if curl -s -o "$work/other" "$url/"; then
+        echo "Something else answers on port $port: stop it, or name another with --port." >&2
+        return 1
+    fi
     "$root/build/cogwheel" serve --listen "127.0.0.1:$port" --drain-delay 0 "$@" >"$log" 2>&1 &
     server=$!
     waited=0

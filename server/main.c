@@ -29,6 +29,8 @@ static int run_serve(const cog_config *cfg)
     /* The listeners come first, so that probes are answered while the model loads. */
     if (cog_server_open(&server, &cfg->server, &err) < 0)
         return report("serve", &err);
+    for (int i = 0; i < cfg->server.n_listen; i++)
+        cog_log(COG_INFO, "event=listening address=%s", cog_server_address(server, i));
     engine_config.notify = cog_server_wake;
     engine_config.notify_arg = server;
     if (cog_engine_open(&engine, &engine_config, &err) < 0)
