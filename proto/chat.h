@@ -1,0 +1,89 @@
+/* chat.h - the chat-completion request: bytes of a body in, a checked struct out. Pure, any
+ * thread. Responses are in chat_write.h. */
+#ifndef COG_PROTO_CHAT_H
+#define COG_PROTO_CHAT_H
+
+#include "base/buf.h"
+#include "proto/api_error.h"
+#include "proto/json_scan.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    COG_CHAT_MAX_MESSAGES = 256,
+    COG_CHAT_MAX_STOPS = 16,
+    COG_CHAT_MAX_STOP_LEN = 256, /* bytes */
+};
+
+/* The prompt forms of the model family, as the API names them. */
+typedef enum cog_chat_form {
+    COG_CHAT_FORM_DEFAULT, /* not named: the server's default */
+    COG_CHAT_FORM_CHAT,
+    COG_CHAT_FORM_VQA,
+    COG_CHAT_FORM_BASE,
+} cog_chat_form;
+
+typedef struct cog_chat_options {
+    const char *nonce; /* see json_scan.h */
+    int max_n;
+    int max_images;
+    bool image_policy_last; /* take the last picture instead of refusing several */
+    bool strict;            /* refuse unknown fields */
+} cog_chat_options;
+
+typedef struct cog_chat_turn {
+    cog_buf query;
+    cog_buf answer; /* empty in the last turn */
+} cog_chat_turn;
+
+typedef struct cog_chat_picture {
+    const char *base64; /* NULL: no picture. A view of the body, of the request or of owned */
+    size_t len;
+    bool is_bare;    /* came without data: */
+    char *owned;     /* or NULL */
+    char param[128]; /* path of the part, for errors */
+} cog_chat_picture;
+
+typedef struct cog_chat {
+    struct json_t *root; /* owns the borrowed strings */
+    cog_json_scan scan;
+
+    const char *model, *user, *request_id;                /* NULL: absent */
+    int64_t max_completion_tokens, max_tokens, n_predict; /* 0: absent */
+    double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
+    int64_t top_k; /* <= 0: off */
+    int64_t n;
+    int64_t seed;
+    bool has_seed;
+    bool stream, include_usage, continuous_usage;
+    cog_chat_form form;
+    const char *stop[COG_CHAT_MAX_STOPS];
+    int n_stop;
+
+    cog_chat_turn *turns; /* the last one is to be answered */
+    int n_turns;
+    size_t text_len; /* bytes of all queries and answers */
+    cog_chat_picture picture;
+    cog_buf ignored; /* names of fields that had no effect, for x-ignored-parameters */
+} cog_chat;
+
+/* Understands a body, which must outlive the struct. Fails with COG_EINVAL and fills err; *out is
+ * valid for cog_chat_fini after failure as well. */
+int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
+                  cog_api_error *err);
+void cog_chat_fini(cog_chat *c);
+
+/* The output limit that was asked for, 0 when none was. */
+int64_t cog_chat_max_tokens(const cog_chat *c);
+
+/* Decodes the picture's base64. *bytes is the caller's. Refuses a file above max_bytes before it
+ * allocates. */
+int cog_chat_picture_bytes(const cog_chat_picture *p, uint8_t **bytes, size_t *len,
+                           size_t max_bytes, cog_api_error *err);
+
+/* Whether text may name a request: [A-Za-z0-9._:-]{1,128}. */
+bool cog_chat_is_request_id(const char *text);
+
+#endif

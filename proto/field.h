@@ -1,0 +1,57 @@
+/* field.h - reads a JSON object by a table of fields.
+ *
+ * The table says for each field its type, range and what becomes of it, so that one place drives
+ * parsing, and a description of the API can be made from it. Pure. */
+#ifndef COG_PROTO_FIELD_H
+#define COG_PROTO_FIELD_H
+
+#include "proto/api_error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct json_t;
+
+typedef enum cog_field_kind {
+    COG_FIELD_ANY,
+    COG_FIELD_BOOL,
+    COG_FIELD_INT, /* 5 and 5.0 */
+    COG_FIELD_NUMBER,
+    COG_FIELD_STRING,
+    COG_FIELD_ARRAY,
+    COG_FIELD_OBJECT,
+} cog_field_kind;
+
+typedef enum cog_field_use {
+    COG_FIELD_STORE,  /* at offset: bool, int64_t, double, or const char * (borrowed) */
+    COG_FIELD_CUSTOM, /* type checked here, the rest by code */
+    COG_FIELD_IGNORE, /* accepted; cannot change the meaning of the answer */
+    COG_FIELD_REFUSE, /* not supported: refused unless off (below) */
+} cog_field_use;
+
+typedef struct cog_field {
+    const char *name;
+    cog_field_kind kind;
+    cog_field_use use;
+    size_t offset;
+    double min, max;   /* numbers; min == max == 0: any. Strings: max bytes, 0: any */
+    bool is_above_min; /* min itself is out of range */
+    double off;        /* REFUSE: the harmless value of a bool, int or number. Arrays and objects
+                          are harmless when empty, anything else when false */
+} cog_field;
+
+/* Reads every field of the table, in its order; null equals absent. Stops at the first error with
+ * COG_EINVAL. */
+int cog_fields_read(void *dst, const struct json_t *object, const cog_field *table, int n,
+                    cog_api_error *err);
+
+/* Names that the table lacks, comma separated, fit for a header: at most 10, each of at most 64
+ * visible ASCII characters. With strict the first of them is an error instead. */
+int cog_fields_unknown(cog_buf *names, const struct json_t *object, const cog_field *table, int n,
+                       bool strict, cog_api_error *err);
+
+/* invalid_type: "expected <what>, but got <type of v>". */
+int cog_field_type_error(cog_api_error *err, const char *param, const char *what,
+                         const struct json_t *v);
+
+#endif
