@@ -1,0 +1,621 @@
+/* chat.c - POST /v1/chat/completions: from a complete body to a complete answer.
+ *
+ *     begin -> pool: understand -> admit -> [pool: picture] -> submit -> events -> END
+ *
+ * The two pool stages touch the job, the body and immutable facts only; between them and after them
+ * the loop thread looks whether the client is still there. Everything that can be refused without
+ * looking at the picture is refused before it. */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "proto/chat.h"
+#include "proto/chat_write.h"
+#include "server/internal.h"
+
+#include <assert.h>
+#include <openssl/rand.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct chat_job {
+    cog_exchange *x;
+    uv_work_t work;
+    bool is_working;
+    atomic_bool is_abandoned; /* read by the pool: do not start what nobody waits for */
+
+    cog_chat chat; /* until the request is built */
+    cog_api_error err;
+    cog_request *request; /* until the engine takes it */
+    uint64_t id;          /* the engine's */
+    bool is_submitted;
+
+    int n, n_stop;
+    bool stream, include_usage, continuous_usage;
+    char *stop[COG_MAX_STOPS]; /* owned; for stop_reason */
+    cog_buf ignored;
+    cog_chat_stream writer;
+    bool has_roles;
+    cog_chat_choice *choices; /* n of them */
+    cog_chat_usage usage;
+    uint64_t picture_ns;
+} chat_job;
+
+/* A token of any vocabulary of the family has fewer bytes: text above it needs no tokenizer to be
+ * refused. */
+enum { MAX_TOKEN_BYTES = 256 };
+
+/* ------------------------------------------------------------------ pool: understand */
+
+static cog_template template_of(const cog_server_config *cfg, cog_chat_form form)
+{
+    switch (form) {
+    case COG_CHAT_FORM_CHAT:
+        return COG_TEMPLATE_CHAT;
+    case COG_CHAT_FORM_VQA:
+        return COG_TEMPLATE_VQA;
+    case COG_CHAT_FORM_BASE:
+        return COG_TEMPLATE_BASE;
+    default:
+        return cfg->default_template;
+    }
+}
+
+static int check_model(const cog_server_config *cfg, const char *model, cog_api_error *err)
+{
+    char quoted[COG_API_QUOTE];
+
+    if (!model || !*model || cfg->any_model)
+        return 0;
+    for (int i = 0; i < cfg->n_served_names; i++) {
+        if (strcmp(model, cfg->served_names[i]) == 0)
+            return 0;
+    }
+    return cog_api_error_set(err, COG_API_MODEL_NOT_FOUND, "model", "The model %s does not exist.",
+                             cog_api_quote(quoted, model, strlen(model)));
+}
+
+/* A small pool of pages bounds a request as the context does. */
+static int capacity_of(const cog_engine_info *info)
+{
+    int64_t pool = (int64_t)info->block * info->n_blocks;
+
+    return pool < info->context ? (int)pool : info->context;
+}
+
+static int refuse_length(const cog_engine_info *info, bool at_least, int64_t prompt, int image,
+                         int64_t wanted, cog_api_error *err)
+{
+    return cog_api_error_set(
+        err, COG_API_CONTEXT_LENGTH, "messages",
+        "This model's maximum context length is %d tokens. However, you requested %s%lld tokens "
+        "(%s%lld in the messages, of which %d for images; %lld in the completion). Please reduce "
+        "the length of the messages or completion.",
+        capacity_of(info), at_least ? "at least " : "", (long long)(prompt + wanted),
+        at_least ? "at least " : "", (long long)prompt, image, (long long)wanted);
+}
+
+/* The room for the answer, from the asked limit and the context. */
+static int set_length(chat_job *j, const cog_engine_info *info)
+{
+    const cog_prompt *p = &j->request->prompt;
+    int64_t wanted = cog_chat_max_tokens(&j->chat);
+    int64_t room = (int64_t)capacity_of(info) - p->n_tokens;
+
+    if (room < 1 || (wanted > room && j->x->server->cfg.reject_overflow))
+        return refuse_length(info, false, p->n_tokens, p->n_image_tokens, wanted ? wanted : 1,
+                             &j->err);
+    j->request->max_tokens = (int)(wanted && wanted < room ? wanted : room);
+    return 0;
+}
+
+static int build_prompt(chat_job *j, const cog_engine_info *info)
+{
+    const cog_chat *c = &j->chat;
+    cog_server *s = j->x->server;
+    bool has_image = c->picture.base64 != NULL;
+    int image = has_image ? info->image_tokens : 0;
+    cog_turn *turns;
+    cog_err err;
+    int rc;
+
+    if (c->text_len / MAX_TOKEN_BYTES > (size_t)capacity_of(info))
+        return refuse_length(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image, image,
+                             cog_chat_max_tokens(c), &j->err);
+    turns = cog_array(cog_turn, (size_t)c->n_turns);
+    for (int i = 0; i < c->n_turns; i++) {
+        const cog_chat_turn *t = &c->turns[i];
+        bool is_last = i == c->n_turns - 1;
+
+        turns[i].query = t->query.data ? t->query.data : "";
+        turns[i].query_len = t->query.len;
+        turns[i].answer = is_last ? NULL : t->answer.data ? t->answer.data : "";
+        turns[i].answer_len = t->answer.len;
+    }
+    rc = cog_engine_prompt(&j->request->prompt, s->engine, template_of(&s->cfg, c->form), turns,
+                           c->n_turns, has_image, &err);
+    cog_free(turns);
+    if (rc < 0) {
+        cog_log(COG_ERROR, "event=prompt_failed id=%s code=%s", j->x->id, cog_err_name(rc));
+        cog_status_fail(&j->err, j->x->id);
+        return rc;
+    }
+    return 0;
+}
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+
+    if (RAND_bytes((unsigned char *)&seed, sizeof(seed)) != 1)
+        seed = cog_now_ns();
+    return seed;
+}
+
+static void build_request(chat_job *j)
+{
+    const cog_chat *c = &j->chat;
+    cog_request *r = j->request;
+
+    r->sampling = (cog_sampling){
+        .temperature = (float)c->temperature,
+        .top_p = (float)c->top_p,
+        .top_k = c->top_k > 0 ? (int)c->top_k : 0,
+        .min_p = (float)c->min_p,
+        .repetition_penalty = (float)c->repetition_penalty,
+        .frequency_penalty = (float)c->frequency_penalty,
+        .presence_penalty = (float)c->presence_penalty,
+        .seed = c->has_seed ? (uint64_t)c->seed : random_seed(),
+    };
+    r->n = (int)c->n;
+    r->n_stop = c->n_stop;
+    for (int i = 0; i < c->n_stop; i++) {
+        r->stop[i] = cog_strdup(c->stop[i]);
+        j->stop[i] = cog_strdup(c->stop[i]);
+    }
+    j->n = r->n;
+    j->n_stop = c->n_stop;
+    j->stream = c->stream;
+    j->include_usage = c->include_usage;
+    j->continuous_usage = c->continuous_usage;
+    j->choices = cog_array(cog_chat_choice, (size_t)j->n);
+    j->usage.prompt_tokens = r->prompt.n_tokens;
+    j->usage.image_tokens = r->prompt.n_image_tokens;
+    j->ignored = j->chat.ignored;
+    j->chat.ignored = (cog_buf){ 0 };
+}
+
+static void understand(uv_work_t *w)
+{
+    chat_job *j = w->data;
+    cog_server *s = j->x->server;
+    const cog_engine_info *info = cog_engine_get_info(s->engine);
+    cog_chat_options opt = {
+        .nonce = s->nonce,
+        .max_n = s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES,
+        .max_images = s->cfg.max_images,
+        .image_policy_last = s->cfg.image_policy_last,
+        .strict = s->cfg.strict_parameters,
+    };
+
+    if (atomic_load(&j->is_abandoned))
+        return;
+    if (!info) {
+        cog_status_fail(&j->err, j->x->id);
+        return;
+    }
+    if (cog_chat_init(&j->chat, j->x->body.data ? j->x->body.data : "", j->x->body.len, &opt,
+                      &j->err) < 0 ||
+        check_model(&s->cfg, j->chat.model, &j->err) < 0)
+        return;
+    j->request = cog_new(cog_request);
+    if (build_prompt(j, info) < 0 || set_length(j, info) < 0)
+        return;
+    build_request(j);
+}
+
+/* ------------------------------------------------------------------ pool: picture */
+
+static void refuse_picture(chat_job *j, cog_image_fault fault, const cog_err *why)
+{
+    const cog_chat_picture *p = &j->chat.picture;
+    const cog_image_options *o = &j->x->server->cfg.image;
+    cog_api_code code = COG_API_IMAGE_BROKEN;
+    char text[600];
+
+    snprintf(text, sizeof(text), "The picture cannot be decoded: %s.", why->text);
+
+    switch (fault) {
+    case COG_IMAGE_EMPTY:
+        code = COG_API_IMAGE_EMPTY;
+        snprintf(text, sizeof(text), "The picture has no bytes.");
+        break;
+    case COG_IMAGE_FILE_SIZE:
+        code = COG_API_IMAGE_FILE_SIZE;
+        snprintf(text, sizeof(text), "The picture's file is larger than the %zu bytes allowed.",
+                 o->max_bytes);
+        break;
+    case COG_IMAGE_UNKNOWN:
+        code = p->is_bare ? COG_API_IMAGE_URL : COG_API_IMAGE_MEDIA_TYPE;
+        snprintf(text, sizeof(text), "The picture is none of JPEG, PNG, WebP and GIF.");
+        break;
+    case COG_IMAGE_TOO_LARGE:
+        code = COG_API_IMAGE_TOO_LARGE;
+        snprintf(text, sizeof(text),
+                 "The picture is larger than the %llu pixels and the side of %d pixels allowed.",
+                 (unsigned long long)o->max_pixels, o->max_side);
+        break;
+    case COG_IMAGE_TOO_SMALL:
+        code = COG_API_IMAGE_TOO_SMALL;
+        snprintf(text, sizeof(text), "The picture has a side of zero pixels.");
+        break;
+    default:
+        break;
+    }
+    cog_api_error_set(&j->err, code, p->param, "%s", text);
+}
+
+static void load_picture(uv_work_t *w)
+{
+    chat_job *j = w->data;
+    cog_server *s = j->x->server;
+    uint64_t start_ns = cog_now_ns();
+    cog_image_fault fault;
+    uint8_t *bytes;
+    size_t len;
+    cog_err err;
+    int rc;
+
+    if (atomic_load(&j->is_abandoned))
+        return;
+    if (cog_chat_picture_bytes(&j->chat.picture, &bytes, &len, s->cfg.image.max_bytes, &j->err) < 0)
+        return;
+    rc = cog_image_load(&j->request->image, &fault, bytes, len,
+                        cog_engine_get_info(s->engine)->image_side, &s->cfg.image, &err);
+    cog_free(bytes);
+    if (rc < 0)
+        refuse_picture(j, fault, &err);
+    j->picture_ns = cog_now_ns() - start_ns;
+}
+
+/* ------------------------------------------------------------------ between the stages */
+
+static void start_work(chat_job *j, uv_work_cb work, uv_after_work_cb after)
+{
+    cog_server *s = j->x->server;
+
+    cog_exchange_ref(j->x);
+    j->is_working = true;
+    s->n_working++;
+    uv_queue_work(&s->loop, &j->work, work, after);
+}
+
+/* True when the request goes on. */
+static bool end_work(chat_job *j)
+{
+    cog_server *s = j->x->server;
+
+    j->is_working = false;
+    s->n_working--;
+    if (j->x->is_gone || j->x->reply.status)
+        return false;
+    if (cog_now_ns() >= j->x->deadline_ns)
+        cog_status_text(s, COG_API_DEADLINE, &j->err);
+    if (j->chat.request_id && !j->x->has_client_id && cog_chat_is_request_id(j->chat.request_id))
+        snprintf(j->x->id, sizeof(j->x->id), "%s", j->chat.request_id);
+    if (j->err.code == COG_API_NONE)
+        return true;
+    cog_exchange_fail(j->x, &j->err);
+    return false;
+}
+
+static void submit(chat_job *j)
+{
+    cog_exchange *x = j->x;
+    cog_server *s = x->server;
+    cog_request *r = j->request;
+    cog_err err;
+    int rc;
+
+    cog_chat_fini(&j->chat);
+    cog_exchange_drop_body(x);
+    j->id = r->id = ++s->next_id;
+    r->user = x;
+    r->deadline_ns = x->deadline_ns;
+    rc = cog_engine_submit(s->engine, r, &err);
+    if (rc < 0) {
+        if (rc != COG_EBUSY)
+            cog_log(COG_ERROR, "event=submit_failed id=%s code=%s", x->id, cog_err_name(rc));
+        cog_exchange_fail_code(x, rc == COG_EBUSY ? COG_API_OVERLOADED : COG_API_INTERNAL);
+        return;
+    }
+    j->request = NULL;
+    j->is_submitted = true;
+    cog_exchange_ref(x);
+    if (s->n_submitted++ == 0)
+        s->submitted_ns = cog_now_ns();
+    x->stage = "engine";
+    x->is_stream = j->stream;
+    x->wrote_ns = cog_now_ns();
+    if (j->ignored.len)
+        cog_reply_header(&x->reply, "x-ignored-parameters", "%s", j->ignored.data);
+}
+
+static void after_picture(uv_work_t *w, int status)
+{
+    chat_job *j = w->data;
+    cog_exchange *x = j->x;
+    cog_server *s = x->server;
+
+    s->n_preparing--;
+    if (end_work(j))
+        submit(j);
+    cog_exchange_unref(x);
+    cog_http_flush(s);
+}
+
+static bool has_room(cog_server *s)
+{
+    const cog_engine_info *info = cog_engine_get_info(s->engine);
+    cog_engine_stats stats;
+
+    cog_engine_get_stats(s->engine, &stats);
+    return stats.waiting + s->n_preparing < info->max_queue;
+}
+
+/* Everything the request itself says is fine: a place in the queue, or a refusal that has cost no
+ * picture. */
+static void admit(chat_job *j)
+{
+    cog_server *s = j->x->server;
+
+    if (!has_room(s)) {
+        cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
+        return;
+    }
+    if (!j->chat.picture.base64) {
+        submit(j);
+        return;
+    }
+    j->x->stage = "picture";
+    s->n_preparing++;
+    start_work(j, load_picture, after_picture);
+}
+
+static void after_understand(uv_work_t *w, int status)
+{
+    chat_job *j = w->data;
+    cog_exchange *x = j->x;
+    cog_server *s = x->server;
+
+    if (end_work(j))
+        admit(j);
+    cog_exchange_unref(x);
+    cog_http_flush(s);
+}
+
+/* ------------------------------------------------------------------ the route */
+
+void cog_chat_begin(cog_exchange *x)
+{
+    chat_job *j = cog_new(chat_job);
+
+    x->job = j;
+    x->stage = "parse";
+    j->x = x;
+    j->work.data = j;
+    atomic_init(&j->is_abandoned, false);
+    cog_http_watch(x);
+    start_work(j, understand, after_understand);
+}
+
+void cog_chat_cancel(cog_exchange *x)
+{
+    chat_job *j = x->job;
+
+    if (!j)
+        return;
+    atomic_store(&j->is_abandoned, true);
+    if (j->is_working)
+        uv_cancel((uv_req_t *)&j->work);
+    if (j->is_submitted)
+        cog_engine_cancel(x->server->engine, j->id);
+}
+
+void cog_chat_fini_job(cog_exchange *x)
+{
+    chat_job *j = x->job;
+
+    if (!j)
+        return;
+    cog_chat_fini(&j->chat);
+    cog_request_free(j->request);
+    for (int i = 0; i < j->n_stop; i++)
+        cog_free(j->stop[i]);
+    for (int i = 0; j->choices && i < j->n; i++)
+        cog_buf_fini(&j->choices[i].text);
+    cog_free(j->choices);
+    cog_buf_fini(&j->ignored);
+    cog_chat_stream_fini(&j->writer);
+    cog_free(j);
+    x->job = NULL;
+}
+
+/* ------------------------------------------------------------------ events */
+
+static cog_chat_head head_of(const cog_exchange *x)
+{
+    cog_server *s = x->server;
+
+    return (cog_chat_head){ .id = x->id,
+                            .created = (int64_t)time(NULL),
+                            .model = s->cfg.served_names[0],
+                            .fingerprint = cog_status_fingerprint(s) };
+}
+
+/* The roles go out together with the first token: a chunk before it would make the time to first
+ * token that clients measure a lie. */
+static void begin_stream(chat_job *j)
+{
+    cog_chat_head head = head_of(j->x);
+
+    if (j->has_roles)
+        return;
+    j->has_roles = true;
+    j->x->stage = "stream";
+    cog_chat_stream_init(&j->writer, &head, j->include_usage, j->continuous_usage);
+    for (int i = 0; i < j->n; i++)
+        cog_chat_stream_role(&j->x->out, &j->writer, i, &j->usage);
+}
+
+static void on_text(chat_job *j, const cog_event *ev)
+{
+    j->usage.completion_tokens += ev->n_tokens;
+    if (!j->stream) {
+        cog_buf_add(&j->choices[ev->choice].text, ev->text, ev->text_len);
+        return;
+    }
+    begin_stream(j);
+    if (ev->text_len)
+        cog_chat_stream_text(&j->x->out, &j->writer, ev->choice, ev->text, ev->text_len, &j->usage);
+    cog_exchange_send(j->x);
+}
+
+static void on_finish(chat_job *j, const cog_event *ev)
+{
+    cog_chat_choice *c = &j->choices[ev->choice];
+
+    c->finish = ev->finish == COG_FINISH_LENGTH ? "length" : "stop";
+    c->stop_reason = ev->stop >= 0 && ev->stop < j->n_stop ? j->stop[ev->stop] : NULL;
+    if (!j->stream)
+        return;
+    begin_stream(j);
+    cog_chat_stream_finish(&j->x->out, &j->writer, ev->choice, c->finish, c->stop_reason,
+                           &j->usage);
+    cog_exchange_send(j->x);
+}
+
+static double ms(uint64_t ns)
+{
+    return (double)ns * 1e-6;
+}
+
+static void answer_whole(chat_job *j, const cog_usage *u)
+{
+    cog_exchange *x = j->x;
+    cog_chat_head head = head_of(x);
+
+    x->reply.status = 200;
+    x->reply.type = "application/json";
+    cog_chat_write_response(&x->reply.body, &head, j->choices, j->n, &j->usage);
+    cog_reply_header(&x->reply, "openai-processing-ms", "%llu",
+                     (unsigned long long)((cog_now_ns() - x->begin_ns) / 1000000));
+    cog_reply_header(&x->reply, "Server-Timing",
+                     "queue;dur=%.1f, decode_image;dur=%.1f, encode;dur=%.1f, prefill;dur=%.1f, "
+                     "generate;dur=%.1f",
+                     ms(u->queue_ns), ms(j->picture_ns), ms(u->vision_ns), ms(u->prefill_ns),
+                     ms(u->decode_ns));
+    cog_exchange_reply(x);
+}
+
+static bool has_all_choices(const chat_job *j)
+{
+    for (int i = 0; i < j->n; i++) {
+        if (!j->choices[i].finish)
+            return false;
+    }
+    return true;
+}
+
+static void answer(chat_job *j, const cog_event *ev)
+{
+    cog_exchange *x = j->x;
+
+    j->usage.prompt_tokens = ev->usage.prompt_tokens;
+    j->usage.image_tokens = ev->usage.image_tokens;
+    j->usage.completion_tokens = ev->usage.completion_tokens;
+    if (!has_all_choices(j)) {
+        cog_log(COG_ERROR, "event=answer_incomplete id=%s", x->id);
+        cog_exchange_fail_code(x, COG_API_INTERNAL);
+        return;
+    }
+    if (!j->stream) {
+        answer_whole(j, &ev->usage);
+        return;
+    }
+    cog_chat_stream_end(&x->out, &j->writer, &j->usage);
+    x->is_stream_done = true;
+    cog_exchange_send(x);
+}
+
+static void fail(chat_job *j, const cog_event *ev)
+{
+    cog_exchange *x = j->x;
+
+    switch (ev->status) {
+    case COG_ETIMEOUT:
+        cog_exchange_fail_code(x, COG_API_DEADLINE);
+        return;
+    case COG_ECANCELED:
+        cog_exchange_fail_code(x, x->server->phase == COG_SERVER_SERVING ? COG_API_INTERNAL
+                                                                         : COG_API_DRAINING);
+        return;
+    default:
+        cog_log(COG_ERROR, "event=engine_failed_request id=%s code=%s", x->id,
+                cog_err_name(ev->status));
+        cog_exchange_fail_code(x, COG_API_INTERNAL);
+    }
+}
+
+/* The pace at which requests end tells a refused client when to come back. */
+static void count_end(cog_server *s)
+{
+    uint64_t now = cog_now_ns();
+
+    s->n_submitted--;
+    if (s->ended_ns) {
+        uint64_t distance = now - s->ended_ns;
+        s->interval_ns = s->interval_ns ? (7 * s->interval_ns + distance) / 8 : distance;
+    }
+    s->ended_ns = now;
+}
+
+static void on_end(chat_job *j, const cog_event *ev)
+{
+    cog_exchange *x = j->x;
+
+    j->is_submitted = false;
+    count_end(x->server);
+    snprintf(x->note, sizeof(x->note),
+             " prompt=%d image=%d completion=%d queue_ms=%.0f vision_ms=%.0f prefill_ms=%.0f "
+             "decode_ms=%.0f",
+             ev->usage.prompt_tokens, ev->usage.image_tokens, ev->usage.completion_tokens,
+             ms(ev->usage.queue_ns), ms(ev->usage.vision_ns), ms(ev->usage.prefill_ns),
+             ms(ev->usage.decode_ns));
+    if (!x->is_gone && !x->reply.status && !x->is_stream_done) {
+        if (ev->status == 0)
+            answer(j, ev);
+        else
+            fail(j, ev);
+    }
+    cog_exchange_unref(x);
+}
+
+void cog_chat_on_event(cog_exchange *x, const cog_event *ev)
+{
+    chat_job *j = x->job;
+
+    if (ev->type == COG_EVENT_END) {
+        on_end(j, ev);
+        return;
+    }
+    assert(ev->choice >= 0 && ev->choice < j->n);
+    if (x->is_gone || x->reply.status || x->is_stream_done)
+        return;
+    if (ev->type == COG_EVENT_TEXT)
+        on_text(j, ev);
+    else
+        on_finish(j, ev);
+}

@@ -1,0 +1,267 @@
+/* internal.h - what the files of server/ share. Everything here belongs to the loop thread, except
+ * where a comment says otherwise.
+ *
+ *     connection (http.c)   a socket, from accept to close; its read deadlines
+ *     exchange (exchange.c) one request on it, from its first line until the answer is sent
+ *     job (chat.c)          the work behind an exchange: pool, engine, events
+ *
+ * An exchange lives until its connection, its pool work and its engine request have all let go: the
+ * client may leave while the other two still run. */
+#ifndef COG_SERVER_INTERNAL_H
+#define COG_SERVER_INTERNAL_H
+
+#include "base/buf.h"
+#include "base/sha256.h"
+#include "proto/api_error.h"
+#include "server/head.h"
+#include "server/server.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+struct MHD_Connection;
+struct MHD_Daemon;
+
+typedef struct cog_exchange cog_exchange;
+
+enum {
+    COG_MAX_SHARDS = 32,
+    COG_MAX_REPLY_HEADERS = 10,
+    COG_ID_SIZE = 129, /* bytes of a request id with its NUL */
+};
+
+/* ------------------------------------------------------------------ connections */
+
+typedef enum cog_conn_phase {
+    COG_CONN_NEW,  /* nothing of a request seen */
+    COG_CONN_IDLE, /* between two requests */
+    COG_CONN_HEAD,
+    COG_CONN_BODY,
+    COG_CONN_BUSY, /* the request is complete: no read deadline */
+} cog_conn_phase;
+
+typedef struct cog_conn {
+    struct cog_conn *prev, *next;
+    cog_server *server;
+    int fd; /* MHD's: shut down here, never closed */
+    cog_conn_phase phase;
+    uint64_t phase_ns, body_ns; /* when the phase began; when body bytes last came */
+} cog_conn;
+
+/* ------------------------------------------------------------------ answers */
+
+typedef struct cog_reply {
+    int status; /* 0: none yet */
+    const char *type;
+    cog_buf body;
+    int n_headers;
+    struct {
+        const char *name; /* static */
+        char *value;      /* owned */
+    } header[COG_MAX_REPLY_HEADERS];
+} cog_reply;
+
+void cog_reply_header(cog_reply *r, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ------------------------------------------------------------------ exchanges */
+
+typedef struct cog_route {
+    const char *path;               /* after "/v1" where has_v1 */
+    bool has_v1;                    /* also below /v1 */
+    bool is_prefix;                 /* path continues with a name */
+    bool is_open;                   /* without a key */
+    bool is_post;                   /* POST with a JSON body; else GET and HEAD */
+    bool needs_engine;              /* refused while loading or draining */
+    void (*begin)(cog_exchange *x); /* the request is complete: reply now or later */
+    void (*fini)(cog_exchange *x);  /* frees x->job; NULL: has none */
+    void (*cancel)(
+        cog_exchange *x); /* the client left, or the server gave up; NULL: nothing runs */
+} cog_route;
+
+struct cog_watch;
+
+struct cog_exchange {
+    cog_exchange *prev, *next;
+    int refs;
+    cog_server *server;
+    int shard;
+    cog_conn *conn;
+    struct MHD_Connection *mhd; /* NULL once the connection let go */
+    struct cog_watch *watch;
+
+    char id[COG_ID_SIZE];
+    bool has_client_id; /* from the X-Request-Id header */
+    char *target;       /* owned: the request target as sent */
+    const cog_route *route;
+    const char *name; /* after a prefix route's path: a view of target */
+    char key[9];      /* of the digest of the key, for logs */
+    cog_head head;
+    cog_api_error verdict; /* what the head or the body's size earned; answered after the body */
+
+    cog_buf body;
+    uint64_t n_body, n_dropped; /* bytes */
+    size_t reserved;            /* of the budget for bodies */
+
+    bool is_begun, is_suspended, is_queued, is_finished;
+    bool is_gone; /* the client left, or the server gave the request up: nothing more to send */
+    uint64_t start_ns, begin_ns;
+    uint64_t deadline_ns;        /* UINT64_MAX: none */
+    uint64_t wrote_ns, taken_ns; /* when stream bytes were last added, and taken by MHD */
+
+    cog_reply reply;
+    bool is_stream;    /* answered, or to be answered, with a stream */
+    bool is_streaming; /* status and headers are decided */
+    bool is_stream_done;
+    cog_buf out;       /* stream bytes not taken yet */
+    const char *stage; /* static: where it is, for the log */
+    char note[192];    /* key=value of the route, for the log */
+    int answered;      /* HTTP status, for the log; 499 when the client left before */
+
+    void *job; /* the route's */
+};
+
+cog_exchange *cog_exchange_new(cog_server *s, const char *target);
+void cog_exchange_ref(cog_exchange *x);
+void cog_exchange_unref(cog_exchange *x);
+
+/* Answers with the error: as the reply, or inside the stream when that has begun. Does nothing for
+ * an exchange that was answered or whose client left. */
+void cog_exchange_fail(cog_exchange *x, const cog_api_error *err);
+void cog_exchange_fail_code(cog_exchange *x, cog_api_code code);
+
+/* Answers with x->reply, whose status is set. */
+void cog_exchange_reply(cog_exchange *x);
+
+/* The stream has bytes, or its end: sends them. Cuts a reader that lets too many pile up. */
+void cog_exchange_send(cog_exchange *x);
+
+/* Nothing more is sent: cancels the work and closes the connection. */
+void cog_exchange_abandon(cog_exchange *x);
+
+/* Gives the body's memory back. */
+void cog_exchange_drop_body(cog_exchange *x);
+
+/* One log line. At completion of the connection's part. */
+void cog_exchange_log(cog_exchange *x);
+
+/* ------------------------------------------------------------------ the server */
+
+typedef struct cog_shard {
+    cog_server *server;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    bool is_dirty;
+} cog_shard;
+
+typedef struct cog_listener {
+    cog_server *server;
+    int fd; /* -1: closed */
+    bool is_polled;
+    uv_poll_t poll;
+    char address[160];
+    char *unix_path; /* owned; to be removed at close */
+} cog_listener;
+
+typedef enum cog_server_phase {
+    COG_SERVER_SERVING,
+    COG_SERVER_DELAY,    /* told to stop; still accepting, so that balancers notice */
+    COG_SERVER_DRAINING, /* running requests finish */
+    COG_SERVER_ENDING,   /* every request was ended; answers are flushed */
+} cog_server_phase;
+
+struct cog_server {
+    cog_server_config cfg; /* immutable after open: any thread */
+    char nonce[33];        /* likewise */
+    cog_sha256 *keys;      /* digests of cfg.api_keys */
+    int64_t created;       /* Unix seconds */
+    uint64_t open_ns;
+
+    uv_loop_t loop;
+    uv_async_t async;
+    uv_timer_t sweep;
+    uv_signal_t signals[2];
+    cog_shard shards[COG_MAX_SHARDS];
+    int n_shards, next_shard;
+    cog_listener *listeners;
+    int spare_fd; /* given up to refuse a connection when descriptors are out */
+
+    cog_engine *engine; /* while run runs */
+    char fingerprint[32];
+
+    cog_conn *conns;
+    cog_exchange *exchanges;
+    int n_open;      /* connections */
+    int n_busy;      /* exchanges between begin and completion */
+    int n_submitted; /* engine requests without END */
+    int n_working;   /* jobs in the pool */
+    int n_preparing; /* pictures in the pool, admitted */
+    size_t inflight; /* bytes of bodies, reserved */
+    uint64_t next_id;
+    uint64_t submitted_ns;          /* when n_submitted last left 0 */
+    uint64_t ended_ns, interval_ns; /* of ENDs: last, and smoothed distance */
+
+    cog_server_phase phase;
+    uint64_t phase_ns;
+    bool has_failed;
+};
+
+/* http.c */
+int cog_http_open(cog_server *s, cog_err *err);
+void cog_http_close(cog_server *s); /* no exchange is suspended */
+void cog_http_add(cog_server *s, int fd, const struct sockaddr *addr, socklen_t len);
+void cog_http_resume(cog_exchange *x); /* if it is suspended; flush does the work */
+void cog_http_cut(cog_exchange *x);    /* ends its connection, whatever it waits for */
+void cog_http_flush(cog_server *s);    /* after resumes; never from inside MHD's callbacks */
+void cog_http_watch(cog_exchange *x);  /* notices the client leaving, until completion */
+void cog_http_refuse(int fd, cog_api_code code); /* a whole answer by hand, for a socket outside
+                                        MHD's care or whose request never became complete */
+
+/* listen.c */
+int cog_listener_open(cog_listener *l, cog_server *s, const char *spec, cog_err *err);
+void cog_listener_start(cog_listener *l);
+void cog_listener_stop(cog_listener *l);
+
+/* sweep.c: deadlines of connections and streams */
+unsigned cog_sweep_period_ms(const cog_server_config *cfg);
+void cog_sweep_run(cog_server *s);
+
+/* route.c */
+const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err);
+
+/* auth.c */
+void cog_auth_init(cog_server *s);
+bool cog_auth_check(const cog_server *s, const cog_head *head, char key[9], cog_api_error *err);
+
+/* chat.c */
+void cog_chat_begin(cog_exchange *x);
+void cog_chat_fini_job(cog_exchange *x);
+void cog_chat_cancel(cog_exchange *x);
+void cog_chat_on_event(cog_exchange *x, const cog_event *ev);
+
+/* admin.c */
+void cog_admin_models(cog_exchange *x);
+void cog_admin_model(cog_exchange *x);
+void cog_admin_version(cog_exchange *x);
+void cog_admin_livez(cog_exchange *x);
+void cog_admin_readyz(cog_exchange *x);
+void cog_admin_health(cog_exchange *x);
+
+/* status.c: what the server can say about itself */
+bool cog_status_check(cog_server *s, cog_api_error *err); /* false: loading, draining or failed */
+int cog_status_retry_s(cog_server *s);                    /* estimate for a full queue */
+void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err); /* standard text */
+
+/* Changes with weights, numbers, backend and version. */
+const char *cog_status_fingerprint(cog_server *s);
+
+/* Any thread: internal_error, with the id that the log has. */
+void cog_status_fail(cog_api_error *err, const char *id);
+
+void cog_id_new(char id[COG_ID_SIZE]);
+
+#endif

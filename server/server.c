@@ -1,0 +1,344 @@
+/* server.c - open, run, close: the loop, its wake-ups and signals, and the way down.
+ *
+ * Stopping has four phases: serving; a delay in which readiness already fails while the listeners
+ * stay open, so that balancers notice; draining, in which running requests finish; ending, in which
+ * every request has been ended and answers are only flushed. */
+#include "server/server.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "proto/json_scan.h"
+#include "server/internal.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <openssl/rand.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { END_GRACE_MS = 2000 }; /* for flushing the last answers and for the engine's last events */
+
+const cog_server_config cog_server_defaults = {
+    .max_body_bytes = 32u << 20,
+    .max_connections = 2000,
+    .max_inflight_bytes = 512u << 20,
+    .header_timeout_ms = 10000,
+    .body_idle_timeout_ms = 15000,
+    .body_timeout_ms = 120000,
+    .keepalive_timeout_ms = 75000,
+    .request_timeout_ms = 600000,
+    .drain_delay_ms = 5000,
+    .drain_timeout_ms = 30000,
+    .watchdog_ms = 60000,
+    .sse_ping_ms = 15000,
+    .max_unsent_bytes = 1u << 20,
+    .slow_reader_ms = 30000,
+    .max_n = 8,
+    .max_images = 1,
+    .default_template = COG_TEMPLATE_DEFAULT,
+    .image = { .max_bytes = 20u << 20,
+               .max_pixels = 89478485,
+               .max_side = 32767,
+               .max_scans = 100,
+               .max_metadata = 1u << 20,
+               .max_ms = 5000 },
+};
+
+/* ------------------------------------------------------------------ phases */
+
+static void enter(cog_server *s, cog_server_phase phase)
+{
+    static const char *const name[] = { "serving", "delay", "draining", "ending" };
+
+    s->phase = phase;
+    s->phase_ns = cog_now_ns();
+    cog_log(COG_INFO, "event=phase phase=%s connections=%d requests=%d", name[phase], s->n_open,
+            s->n_busy);
+}
+
+static void stop_listening(cog_server *s)
+{
+    for (int i = 0; i < s->cfg.n_listen; i++)
+        cog_listener_stop(&s->listeners[i]);
+}
+
+/* Ends every request with the error; with none the connections are cut. */
+static void end_requests(cog_server *s, cog_api_code code)
+{
+    for (cog_exchange *x = s->exchanges; x; x = x->next) {
+        if (!x->mhd || !x->is_begun)
+            continue;
+        if (code == COG_API_NONE) {
+            cog_exchange_abandon(x);
+            continue;
+        }
+        cog_exchange_fail_code(x, code);
+        if (x->route && x->route->cancel)
+            x->route->cancel(x);
+    }
+}
+
+static bool is_past(const cog_server *s, int limit_ms)
+{
+    return cog_now_ns() - s->phase_ns >= (uint64_t)limit_ms * 1000000;
+}
+
+static void advance(cog_server *s)
+{
+    switch (s->phase) {
+    case COG_SERVER_DELAY:
+        if (is_past(s, s->cfg.drain_delay_ms)) {
+            stop_listening(s);
+            enter(s, COG_SERVER_DRAINING);
+        }
+        break;
+    case COG_SERVER_DRAINING:
+        if (s->n_busy == 0 || is_past(s, s->cfg.drain_timeout_ms)) {
+            enter(s, COG_SERVER_ENDING);
+            end_requests(s, COG_API_DRAINING);
+        }
+        break;
+    case COG_SERVER_ENDING:
+        if ((s->n_busy == 0 && s->n_submitted == 0) || is_past(s, END_GRACE_MS))
+            uv_stop(&s->loop);
+        break;
+    default:
+        break;
+    }
+}
+
+static void on_signal(uv_signal_t *h, int number)
+{
+    cog_server *s = h->data;
+
+    cog_log(COG_INFO, "event=signal number=%d", number);
+    if (s->phase == COG_SERVER_SERVING) {
+        enter(s, COG_SERVER_DELAY);
+        return;
+    }
+    stop_listening(s);
+    enter(s, COG_SERVER_ENDING);
+    end_requests(s, COG_API_NONE);
+    cog_http_flush(s);
+    uv_stop(&s->loop);
+}
+
+static void check_engine(cog_server *s)
+{
+    cog_engine_state state;
+    char why[560];
+
+    cog_engine_get_state(s->engine, &state);
+    if (state.phase != COG_ENGINE_FAILED || s->has_failed)
+        return;
+    s->has_failed = true;
+    cog_log(COG_ERROR, "event=engine_failed reason=%s",
+            cog_log_quote(why, sizeof(why), state.err.text));
+    stop_listening(s);
+    enter(s, COG_SERVER_ENDING);
+    end_requests(s, COG_API_INTERNAL);
+}
+
+/* ------------------------------------------------------------------ callbacks */
+
+static void take_events(cog_server *s)
+{
+    cog_event *next;
+
+    for (cog_event *ev = cog_engine_take_events(s->engine); ev; ev = next) {
+        next = (cog_event *)ev->link.next;
+        cog_chat_on_event(ev->user, ev);
+        cog_event_free(ev);
+    }
+}
+
+static void on_wake(uv_async_t *a)
+{
+    cog_server *s = a->data;
+
+    if (!s->engine)
+        return;
+    take_events(s);
+    check_engine(s);
+    cog_http_flush(s);
+}
+
+static void on_sweep(uv_timer_t *t)
+{
+    cog_server *s = t->data;
+
+    cog_sweep_run(s);
+    advance(s);
+    cog_http_flush(s);
+}
+
+void cog_server_wake(void *server)
+{
+    uv_async_send(&((cog_server *)server)->async);
+}
+
+/* ------------------------------------------------------------------ open */
+
+static void raise_limits(void)
+{
+    struct rlimit limit;
+
+    signal(SIGPIPE, SIG_IGN);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int make_nonce(cog_server *s, cog_err *err)
+{
+    unsigned char bytes[16];
+
+    if (RAND_bytes(bytes, sizeof(bytes)) != 1)
+        return cog_err_set(err, COG_EIO, "no randomness is available");
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(s->nonce + 2 * i, 3, "%02x", bytes[i]);
+    return 0;
+}
+
+static int check_config(const cog_server_config *cfg, cog_err *err)
+{
+    if (cfg->n_listen < 1)
+        return cog_err_set(err, COG_EINVAL, "the server needs an address to listen on");
+    if (cfg->n_served_names < 1)
+        return cog_err_set(err, COG_EINVAL, "the model needs a name to be served under");
+    if (cfg->max_connections < 1)
+        return cog_err_set(err, COG_EINVAL, "max_connections is %d, expected at least 1",
+                           cfg->max_connections);
+    return 0;
+}
+
+int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err)
+{
+    cog_server *s = cog_new(cog_server);
+    int rc;
+
+    s->cfg = *cfg;
+    s->open_ns = cog_now_ns();
+    s->created = (int64_t)time(NULL);
+    raise_limits();
+    cog_json_init();
+    uv_loop_init(&s->loop);
+    uv_async_init(&s->loop, &s->async, on_wake);
+    s->async.data = s;
+    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    rc = check_config(cfg, err);
+    if (rc < 0)
+        goto fail;
+    rc = make_nonce(s, err);
+    if (rc < 0)
+        goto fail;
+    cog_auth_init(s);
+    s->listeners = cog_array(cog_listener, (size_t)cfg->n_listen);
+    for (int i = 0; i < cfg->n_listen; i++)
+        s->listeners[i].fd = -1;
+    for (int i = 0; i < cfg->n_listen; i++) {
+        rc = cog_listener_open(&s->listeners[i], s, cfg->listen[i], err);
+        if (rc < 0)
+            goto fail;
+    }
+    rc = cog_http_open(s, err);
+    if (rc < 0)
+        goto fail;
+
+    *out = s;
+    return 0;
+
+fail:
+    cog_server_close(s);
+    return rc;
+}
+
+const char *cog_server_address(const cog_server *s, int idx)
+{
+    assert(idx >= 0 && idx < s->cfg.n_listen);
+    return s->listeners[idx].address;
+}
+
+/* ------------------------------------------------------------------ run */
+
+static void start(cog_server *s)
+{
+    static const int numbers[2] = { SIGTERM, SIGINT };
+    unsigned period = cog_sweep_period_ms(&s->cfg);
+
+    for (int i = 0; i < 2; i++) {
+        uv_signal_init(&s->loop, &s->signals[i]);
+        s->signals[i].data = s;
+        uv_signal_start(&s->signals[i], on_signal, numbers[i]);
+    }
+    uv_timer_init(&s->loop, &s->sweep);
+    s->sweep.data = s;
+    uv_timer_start(&s->sweep, on_sweep, period, period);
+    for (int i = 0; i < s->cfg.n_listen; i++)
+        cog_listener_start(&s->listeners[i]);
+}
+
+/* MHD must not be stopped with a suspended connection, and the pool holds jobs that point here. */
+static void wind_down(cog_server *s)
+{
+    end_requests(s, COG_API_NONE);
+    cog_http_flush(s);
+    stop_listening(s);
+    cog_http_close(s);
+    for (int i = 0; i < 2; i++)
+        uv_close((uv_handle_t *)&s->signals[i], NULL);
+    uv_close((uv_handle_t *)&s->sweep, NULL);
+    while (s->n_working > 0)
+        uv_run(&s->loop, UV_RUN_ONCE);
+    take_events(s);
+}
+
+int cog_server_run(cog_server *s, cog_engine *e)
+{
+    s->engine = e;
+    enter(s, COG_SERVER_SERVING);
+    start(s);
+    cog_server_wake(s); /* the engine may have got ready before */
+    uv_run(&s->loop, UV_RUN_DEFAULT);
+    wind_down(s);
+    s->engine = NULL;
+    return s->has_failed ? 1 : 0;
+}
+
+/* ------------------------------------------------------------------ close */
+
+static void close_handle(uv_handle_t *h, void *arg)
+{
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+void cog_server_close(cog_server *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; s->listeners && i < s->cfg.n_listen; i++)
+        cog_listener_stop(&s->listeners[i]);
+    cog_http_close(s);
+    /* What is left waited for events of an engine that is gone. */
+    for (cog_exchange *x = s->exchanges, *next; x; x = next) {
+        next = x->next;
+        x->refs = 1;
+        cog_exchange_unref(x);
+    }
+    uv_walk(&s->loop, close_handle, NULL);
+    uv_run(&s->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&s->loop);
+    if (s->spare_fd >= 0)
+        close(s->spare_fd);
+    cog_free(s->listeners);
+    cog_free(s->keys);
+    cog_free(s);
+}

@@ -1,0 +1,44 @@
+/* fake_engine.h - a test double of engine/engine.h that does what a request's words tell it.
+ *
+ * The text of the last turn is the script, words separated by spaces:
+ *     count=N   N tokens "t0 ", "t1 ", ... instead of repeating the script itself
+ *     every=MS  between tokens (default 0)
+ *     bytes=N   of each token's text
+ *     first=MS  before the first token
+ *     fail=N    END with COG_EDEVICE after N tokens
+ *     hold      no token until the request is cancelled or its deadline passes
+ *     utf8      tokens are not ASCII
+ * A picture is a file that begins with FAKE; "FAKE slow=MS" takes that long to decode; other first
+ * words name a fault: EMPTY, UNKNOWN, BROKEN, LARGE, SMALL. */
+#ifndef COG_TESTS_FAKE_ENGINE_H
+#define COG_TESTS_FAKE_ENGINE_H
+
+#include "engine/engine.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { FAKE_SIDE = 8, FAKE_IMAGE_TOKENS = 18, FAKE_CONTEXT = 4000, FAKE_QUEUE = 4 };
+
+typedef struct fake_seen {
+    char text[4096]; /* of the prompt: turns as "query|answer|query", cut */
+    cog_template form;
+    cog_sampling sampling;
+    int n, max_tokens, n_stop, n_prompt, n_image_tokens;
+    bool has_image;
+} fake_seen;
+
+cog_engine *fake_engine_new(void);
+void fake_engine_notify(cog_engine *e, void (*notify)(void *), void *arg);
+void fake_engine_set_phase(cog_engine *e, cog_engine_phase phase, double progress);
+void fake_engine_pause(cog_engine *e, bool is_paused); /* accepted requests stay in the queue */
+void fake_engine_stall(cog_engine *e);                 /* the heartbeat stands still from now on */
+
+/* Counts since the start. */
+int fake_engine_accepted(cog_engine *e);
+int fake_engine_cancelled(cog_engine *e);
+int fake_engine_live(cog_engine *e);
+int fake_engine_decoded(void);             /* pictures of the whole program */
+fake_seen fake_engine_seen(cog_engine *e); /* the last accepted request */
+
+#endif
