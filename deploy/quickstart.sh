@@ -160,6 +160,9 @@ if [ -n "$once" ]; then
     [ "$total" -gt 0 ] && [ $((right * 10)) -ge $((total * 9)) ]
     exit
 fi
-echo "The server is up: $url/ in a browser, $url/v1 for clients. Ctrl-C stops it."
+echo "The server is up: $url/v1 for clients. Ctrl-C stops it."
+if curl -fs -o "$work/page" "$url/"; then
+    echo "In a browser: $url/"
+fi
 wait "$server" || true
 server=

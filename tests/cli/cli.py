@@ -51,6 +51,14 @@ def version_and_help(_):
         assert code == 0 and f'Usage: cogwheel {command}' in out and '--log-level' in out, out
 
 
+def documentation_shows_the_help(_):
+    with open(os.path.join(ROOT, 'docs', 'cli.md'), encoding='utf-8') as f:
+        text = f.read()
+    for command in COMMANDS:
+        out = run(command, '--help')[1]
+        assert f'```\n{out}```' in text, f'docs/cli.md: {command} --help has changed'
+
+
 def usage_errors_exit_with_2(_):
     for args, message in [
             ((), 'Usage'), (('frobnicate',), "unknown command 'frobnicate'"),
@@ -161,10 +169,11 @@ def what_cannot_be_is_said(folder):
     assert code == 2 and '--prompt' in err, err
 
 
-TESTS = (version_and_help, usage_errors_exit_with_2, configuration_is_checked_and_printed,
-         inspect_says_what_will_load, captions_are_those_of_the_reference,
-         a_folder_is_answered_in_order, bad_pictures_are_reported_and_skipped,
-         an_unfinished_file_is_continued, what_cannot_be_is_said)
+TESTS = (version_and_help, documentation_shows_the_help, usage_errors_exit_with_2,
+         configuration_is_checked_and_printed, inspect_says_what_will_load,
+         captions_are_those_of_the_reference, a_folder_is_answered_in_order,
+         bad_pictures_are_reported_and_skipped, an_unfinished_file_is_continued,
+         what_cannot_be_is_said)
 
 print(f'1..{len(TESTS)}', flush=True)
 failed = 0
