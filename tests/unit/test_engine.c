@@ -316,8 +316,8 @@ static void logits_are_the_same_bits_in_any_company_bf16(void **state)
     invariance("bf16");
 }
 
-/* 20 sequences that begin with 7 pages and need 8 after a few tokens, in a pool of 128: somebody
- * has to give way.
+/* 20 prompts of 7 pages, each of whose three answers soon needs a page of its own, in a pool of
+ * 128: somebody has to give way.
  */
 static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
 {
@@ -334,6 +334,7 @@ static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
         cog_request *q = make_request(r, (uint64_t)i, query, true, (uint64_t)i);
         assert_true(q->prompt.n_tokens >= 108);
         q->prompt.n_tokens = 108; /* 7 pages */
+        q->n = CHOICES;
         q->max_tokens = LONGEST - 1;
         submit(r, q);
     }
