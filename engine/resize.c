@@ -1,6 +1,8 @@
 #include "engine/resize.h"
 
 #include "base/alloc.h"
+#include "engine/cpu/cpuflags.h"
+#include "engine/resize_avx2.h"
 
 #include <assert.h>
 #include <math.h>
@@ -87,8 +89,33 @@ static void resize_row(uint8_t *dst, const uint8_t *src, const cog_resize_taps *
     }
 }
 
+/* As many rows from the top as the fast version may do. */
+static int resize_rows_fast(uint8_t *dst, const uint8_t *src, int height, size_t src_row,
+                            const cog_resize_taps *t)
+{
+#if defined(__x86_64__)
+    int tail = (int)((COG_RESIZE_OVERREAD + src_row - 1) / src_row);
+
+    if ((cog_cpu_flags() & COG_CPU_AVX2) && height > tail) {
+        cog_resize_rows_avx2(dst, src, height - tail, src_row, t);
+        return height - tail;
+    }
+#endif
+    return 0;
+}
+
+static size_t resize_columns_fast(uint8_t *dst, const uint8_t *src, size_t row_bytes,
+                                  const cog_resize_taps *t)
+{
+#if defined(__x86_64__)
+    if (cog_cpu_flags() & COG_CPU_AVX2)
+        return cog_resize_columns_avx2(dst, src, row_bytes, t);
+#endif
+    return 0;
+}
+
 /* Adds up whole rows, a strip of columns at a time, so that the sums stay in the first cache. */
-static void resize_columns(uint8_t *dst, const uint8_t *src, size_t row_bytes,
+static void resize_columns(uint8_t *dst, const uint8_t *src, size_t row_bytes, size_t from,
                            const cog_resize_taps *t)
 {
     enum { STRIP = 1024 };
@@ -97,7 +124,7 @@ static void resize_columns(uint8_t *dst, const uint8_t *src, size_t row_bytes,
     for (int j = 0; j < t->n_out; j++, dst += row_bytes) {
         const int32_t *w = t->weight + (size_t)j * t->max;
 
-        for (size_t x = 0; x < row_bytes; x += STRIP) {
+        for (size_t x = from; x < row_bytes; x += STRIP) {
             size_t n = row_bytes - x < STRIP ? row_bytes - x : STRIP;
             const uint8_t *p = src + (size_t)t->first[j] * row_bytes + x;
 
@@ -125,14 +152,14 @@ void cog_resize_bicubic(uint8_t *dst, int dst_width, int dst_height, const uint8
         if (src_height != dst_height)
             out = between = cog_array(uint8_t, src_height * dst_row);
         cog_resize_taps_init(&t, src_width, dst_width);
-        for (int y = 0; y < src_height; y++)
+        for (int y = resize_rows_fast(out, src, src_height, src_row, &t); y < src_height; y++)
             resize_row(out + y * dst_row, src + y * src_row, &t);
         cog_resize_taps_fini(&t);
         src = out;
     }
     if (src_height != dst_height) {
         cog_resize_taps_init(&t, src_height, dst_height);
-        resize_columns(dst, src, dst_row, &t);
+        resize_columns(dst, src, dst_row, resize_columns_fast(dst, src, dst_row, &t), &t);
         cog_resize_taps_fini(&t);
     } else if (src != dst) {
         memcpy(dst, src, src_height * dst_row);

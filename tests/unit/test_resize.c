@@ -1,5 +1,7 @@
 #include "tests/unit/unit.h"
 
+#include "base/rng.h"
+#include "engine/cpu/cpuflags.h"
 #include "engine/resize.h"
 #include "tests/unit/image_files.h"
 
@@ -143,14 +145,57 @@ static void pictures_are_those_of_pillow(void **state)
     cog_buf_fini(&file);
 }
 
+/* Shapes around the sizes that the fast version works in; src ends where its memory ends. */
+static void fast_and_plain_versions_agree(void **state)
+{
+    cog_rng r = { .key = 9 };
+
+    for (int k = 0; k < 600; k++) {
+        int max = k % 20 == 0 ? 700 : 40;
+        int width = 1 + (int)cog_rng_below(&r, max), height = 1 + (int)cog_rng_below(&r, max);
+        int to_width = 1 + (int)cog_rng_below(&r, max), to_height = 1 + (int)cog_rng_below(&r, max);
+        size_t size = (size_t)to_width * to_height * 3;
+        uint8_t *src = cog_alloc((size_t)width * height, 3);
+        uint8_t *plain = cog_alloc(size, 1), *fast = cog_alloc(size, 1);
+
+        for (int i = 0; i < width * height * 3; i++) /* every other time black and white only */
+            src[i] = (uint8_t)(k % 2 ? cog_rng_next(&r) : cog_rng_below(&r, 2) * 255);
+        cog_cpu_set_mask(0);
+        cog_resize_bicubic(plain, to_width, to_height, src, width, height);
+        cog_cpu_set_mask(~0u);
+        cog_resize_bicubic(fast, to_width, to_height, src, width, height);
+        if (memcmp(plain, fast, size) != 0)
+            fail_msg("%d x %d to %d x %d differs", width, height, to_width, to_height);
+        cog_free(src);
+        cog_free(plain);
+        cog_free(fast);
+    }
+}
+
+static int use_plain(void **state)
+{
+    cog_cpu_set_mask(0);
+    return 0;
+}
+
+static int use_fast(void **state)
+{
+    cog_cpu_set_mask(~0u);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(taps_are_the_known_ones),
         cmocka_unit_test(taps_stay_inside_and_add_up),
-        cmocka_unit_test(small_pictures_are_the_known_ones),
-        cmocka_unit_test(channels_do_not_mix),
-        cmocka_unit_test(pictures_are_those_of_pillow),
+        cmocka_unit_test_setup(small_pictures_are_the_known_ones, use_plain),
+        cmocka_unit_test_setup(small_pictures_are_the_known_ones, use_fast),
+        cmocka_unit_test_setup(channels_do_not_mix, use_plain),
+        cmocka_unit_test_setup(channels_do_not_mix, use_fast),
+        cmocka_unit_test_setup(pictures_are_those_of_pillow, use_plain),
+        cmocka_unit_test_setup(pictures_are_those_of_pillow, use_fast),
+        cmocka_unit_test(fast_and_plain_versions_agree),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
