@@ -80,18 +80,27 @@ static void swap_rows(uint8_t *a, uint8_t *b, size_t n)
     }
 }
 
-/* Pixel (x, y) goes to row x, column y. In squares, because one side of the move always strides
- * over whole rows. */
-static uint8_t *transpose(const uint8_t *src, int width, int height)
+/* Pixel (x, y) goes to row x, column y, each counted from the other end if asked. In squares,
+ * because one side of the move always strides over whole rows. */
+static uint8_t *transpose(const uint8_t *src, int width, int height, bool mirrored, bool flipped)
 {
     enum { SQUARE = 32 };
     uint8_t *dst = cog_alloc((size_t)width * height, 3);
+    ptrdiff_t step = mirrored ? -3 : 3;
 
     for (int y0 = 0; y0 < height; y0 += SQUARE)
         for (int x0 = 0; x0 < width; x0 += SQUARE)
-            for (int x = x0; x < x0 + SQUARE && x < width; x++)
-                for (int y = y0; y < y0 + SQUARE && y < height; y++)
-                    put(dst + ((size_t)x * height + y) * 3, src + ((size_t)y * width + x) * 3);
+            for (int x = x0; x < x0 + SQUARE && x < width; x++) {
+                size_t row = flipped ? width - 1 - x : x, column = mirrored ? height - 1 - y0 : y0;
+                const uint8_t *from = src + ((size_t)y0 * width + x) * 3;
+                uint8_t *to = dst + (row * height + column) * 3;
+
+                for (int y = y0; y < y0 + SQUARE && y < height; y++) {
+                    put(to, from);
+                    from += (size_t)width * 3;
+                    to += step;
+                }
+            }
     return dst;
 }
 
@@ -102,19 +111,18 @@ uint8_t *cog_exif_turn(uint8_t *rgb, int *width, int *height, int orientation)
     bool transposed = orientation >= 5;
     bool mirrored = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
     bool flipped = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
-    size_t row;
+    size_t row = (size_t)*width * 3;
 
     assert(orientation >= 1 && orientation <= 8);
     if (transposed) {
-        uint8_t *turned = transpose(rgb, *width, *height);
+        uint8_t *turned = transpose(rgb, *width, *height, mirrored, flipped);
         int side = *width;
 
-        cog_free(rgb);
-        rgb = turned;
         *width = *height;
         *height = side;
+        cog_free(rgb);
+        return turned;
     }
-    row = (size_t)*width * 3;
     if (mirrored)
         for (int y = 0; y < *height; y++)
             mirror_row(rgb + y * row, *width);
