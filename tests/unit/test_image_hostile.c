@@ -53,6 +53,32 @@ static char *find(const cog_buf *file, const void *bytes, size_t len)
     return p;
 }
 
+static uint32_t crc32_of(const uint8_t *p, size_t len)
+{
+    uint32_t crc = 0xffffffff;
+
+    for (size_t i = 0; i < len; i++) {
+        crc ^= p[i];
+        for (int k = 0; k < 8; k++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    return ~crc;
+}
+
+/* So that damage gets past the checksums. */
+static void repair_png(uint8_t *p, size_t len)
+{
+    for (size_t at = 8; len - at >= 12 && at < len;) {
+        size_t n =
+            (size_t)p[at] << 24 | (size_t)p[at + 1] << 16 | (size_t)p[at + 2] << 8 | p[at + 3];
+
+        if (n > len - at - 12)
+            return;
+        put_be((char *)p + at + 8 + n, crc32_of(p + at + 4, n + 4), 4);
+        at += n + 12;
+    }
+}
+
 /* ------------------------------------------------------------------ one test per fault */
 
 static void no_bytes_are_empty(void **state)
@@ -363,11 +389,48 @@ static void lost_data_inside_a_whole_file_is_noticed(void **state)
     idat[10] ^= 1; /* against the checksum */
     assert_refused(COG_IMAGE_BROKEN, "damaged", png.data, png.len, &cog_image_defaults);
     idat[10] ^= 1;
-    memcpy(idat + 4, "IDOT", 4); /* a critical chunk that is unknown */
-    assert_refused(COG_IMAGE_BROKEN, "damaged", png.data, png.len, &cog_image_defaults);
     cog_buf_fini(&jpeg);
     cog_buf_fini(&png);
     cog_buf_fini(&cut);
+}
+
+/* A lower-case first letter says that a decoder may skip the chunk. */
+static void unknown_png_chunks_are_skipped_unless_critical(void **state)
+{
+    static const struct {
+        const char *type;
+        bool critical;
+    } rows[] = { { "ABCD", true }, { "CgBI", true }, { "abCD", false }, { "tEXt", false } };
+
+    for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
+        cog_buf file = test_picture("rgb8.png"), longer = { 0 };
+        size_t idat = (size_t)(find(&file, "IDAT", 4) - 4 - file.data);
+        cog_image_fault fault;
+        cog_err err;
+
+        cog_buf_add(&longer, file.data, idat);
+        cog_buf_add(&longer, "\0\0\0\0", 4);
+        cog_buf_add(&longer, rows[k].type, 4);
+        cog_buf_add(&longer, "\0\0\0\0", 4);
+        cog_buf_add(&longer, file.data + idat, file.len - idat);
+        repair_png((uint8_t *)longer.data, longer.len);
+        if (rows[k].critical)
+            assert_refused(COG_IMAGE_BROKEN, "damaged", longer.data, longer.len,
+                           &cog_image_defaults);
+        else
+            assert_int_equal(load(&fault, longer.data, longer.len, &cog_image_defaults, &err), 0);
+        cog_buf_fini(&file);
+        cog_buf_fini(&longer);
+    }
+}
+
+static void a_gif_without_its_end_is_broken(void **state)
+{
+    cog_buf file = test_picture("plain.gif"); /* one frame */
+
+    assert_int_equal(file.data[file.len - 1], ';');
+    assert_refused(COG_IMAGE_BROKEN, "too early", file.data, file.len - 1, &cog_image_defaults);
+    cog_buf_fini(&file);
 }
 
 static void bytes_behind_the_picture_are_ignored(void **state)
@@ -384,32 +447,6 @@ static void bytes_behind_the_picture_are_ignored(void **state)
             cog_buf_add(&file, "\xff\xd8\xff\xe1 and more", 13);
         assert_int_equal(load(&fault, file.data, file.len, &cog_image_defaults, &err), 0);
         cog_buf_fini(&file);
-    }
-}
-
-static uint32_t crc32_of(const uint8_t *p, size_t len)
-{
-    uint32_t crc = 0xffffffff;
-
-    for (size_t i = 0; i < len; i++) {
-        crc ^= p[i];
-        for (int k = 0; k < 8; k++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
-    }
-    return ~crc;
-}
-
-/* So that damage gets past the checksums. */
-static void repair_png(uint8_t *p, size_t len)
-{
-    for (size_t at = 8; len - at >= 12 && at < len;) {
-        size_t n =
-            (size_t)p[at] << 24 | (size_t)p[at + 1] << 16 | (size_t)p[at + 2] << 8 | p[at + 3];
-
-        if (n > len - at - 12)
-            return;
-        put_be((char *)p + at + 8 + n, crc32_of(p + at + 4, n + 4), 4);
-        at += n + 12;
     }
 }
 
@@ -526,6 +563,8 @@ int main(void)
         cmocka_unit_test(scans_are_limited),
         cmocka_unit_test(cut_files_are_broken),
         cmocka_unit_test(lost_data_inside_a_whole_file_is_noticed),
+        cmocka_unit_test(unknown_png_chunks_are_skipped_unless_critical),
+        cmocka_unit_test(a_gif_without_its_end_is_broken),
         cmocka_unit_test(bytes_behind_the_picture_are_ignored),
         cmocka_unit_test(damaged_files_do_no_harm),
         cmocka_unit_test(random_bytes_do_no_harm),
