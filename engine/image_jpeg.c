@@ -91,7 +91,8 @@ static void on_progress(j_common_ptr lib)
         longjmp(j->escape, 1);
 }
 
-/* Looks at an APP1 segment where it lies, instead of having the library keep a copy of each. */
+/* Looks at an APP1 segment where it lies, instead of having the library keep a copy of each. So no
+ * metadata takes memory, and max_metadata does not apply: cameras put megabytes of depth there. */
 static boolean on_app1(j_decompress_ptr lib)
 {
     struct jpeg *j = lib->client_data;

@@ -5,8 +5,8 @@ Needs Pillow built on the system's libjpeg-turbo and libwebp (Debian: python3-pi
 picture NAME.EXT there is NAME.EXT.ppm, what the default options show; where it differs, also
 NAME.EXT.drop.ppm (alpha dropped) and NAME.EXT.stored.ppm (Exif ignored). JPEG and WebP pixels are
 Pillow's. PNG and GIF files are written here sample by sample, so their pixels are known without a
-decoder; where Pillow follows the same rules, it is asked as well. Files named plain and twin have no
-pixels beside them.
+decoder; where Pillow follows the same rules, it is asked as well. Files named plain and twin have
+no pixels beside them.
 """
 import io
 import os
@@ -204,8 +204,9 @@ def make_png_kind(colour, depth, interlaced, trns, rnd):
             v.append(0 if trns and p == key else 255)
         return tuple(v)
 
-    name = "%s%d%s%s.png" % ({0: "grey", 2: "rgb", 3: "palette", 4: "grey_alpha", 6: "rgba"}[colour],
-                             depth, "_trns" if trns else "", "_interlaced" if interlaced else "")
+    kind = {0: "grey", 2: "rgb", 3: "palette", 4: "grey_alpha", 6: "rgba"}[colour]
+    name = "%s%d%s%s.png" % (kind, depth, "_trns" if trns else "",
+                             "_interlaced" if interlaced else "")
     data = png_bytes(width, height, depth, colour, pixels, interlaced, before)
     im = Image.new("RGBA", (width, height))
     im.putdata([rgba(p) for row in pixels for p in row])
