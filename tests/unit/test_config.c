@@ -411,12 +411,15 @@ static void the_table_is_sound(void **state)
 /* config/example.json shows every option of serve that has a default of its own. */
 static void the_example_shows_the_defaults(void **state)
 {
+    const char *root = getenv("COG_SOURCE_ROOT");
+    char *path = cog_sprintf("%s/config/example.json", root ? root : ".");
     cog_config c = { 0 }, defaults;
     cog_err err = { 0 };
 
     cog_option_defaults(&defaults, COG_COMMAND_SERVE);
-    if (LOAD(&c, &err, "--config", "config/example.json") < 0)
+    if (LOAD(&c, &err, "--config", path) < 0)
         fail_msg("%s", err.text);
+    cog_free(path);
     for (int i = 0; i < cog_n_options; i++) {
         const cog_option *o = &cog_options[i];
         cog_buf shown = { 0 }, wanted = { 0 };
