@@ -21,7 +21,8 @@ OWN = [
     (r'engine/cuda/', r'(base|engine|engine/cuda)/[^/]*$'),
     # the two places that know the backends by name, and the tool that measures kernels
     (r'engine/(backend|bench|bench_kernels)\.c$', r'(base|engine|engine/cpu|engine/cuda)/[^/]*$'),
-    (r'engine/', r'(base|engine)/[^/]*$'),
+    # and what the processor can do
+    (r'engine/', r'((base|engine)/[^/]*|engine/cpu/cpuflags\.h)$'),
     (r'config/', r'(base/|config/|engine/engine\.h$|server/(server|caption)\.h$)'),
     (r'server/main\.c$', r'(base/|config/config\.h$|engine/engine\.h$|server/)'),
     (r'server/', r'(base/|proto/|engine/engine\.h$|server/)'),
@@ -39,7 +40,7 @@ OUTSIDE = [
     (r'gif_lib\.h', r'engine/image_gif\.c'),
     (r'sentencepiece.*', r'engine/sp_shim\.cc'),
     (r'(cuda|cublas|cudnn|nccl).*', r'engine/cuda/.*'),
-    (r'(immintrin|cpuid)\.h', r'(engine/cpu/.*|proto/base64[^/]*\.c)'),
+    (r'(immintrin|cpuid)\.h', r'(engine/cpu/.*|engine/[a-z]+_avx2\.c|proto/base64[^/]*\.c)'),
     # C, POSIX, Linux; C++ in the shim
     (r'(assert|ctype|errno|float|inttypes|limits|locale|math|signal|stdarg|stdatomic|stdbool|'
      r'stddef|stdint|stdio|stdlib|string|time)\.h', r'.*'),
