@@ -13,6 +13,7 @@
 #include "engine/forward.h"
 #include "engine/load.h"
 #include "engine/prompt.h"
+#include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
@@ -633,45 +634,6 @@ int cog_engine_prompt(cog_prompt *out, cog_engine *e, cog_template tmpl, const c
     return 0;
 }
 
-void cog_request_free(cog_request *r)
-{
-    if (!r)
-        return;
-    cog_prompt_fini(&r->prompt);
-    cog_image_free(r->image);
-    for (int i = 0; i < r->n_stop; i++)
-        cog_free(r->stop[i]);
-    cog_free(r);
-}
-
-static int check_request(const cog_engine *e, const cog_request *r, cog_err *err)
-{
-    const cog_engine_info *info = &e->loaded.info;
-    long total = (long)r->prompt.n_tokens + r->max_tokens;
-
-    if (r->n < 1 || r->n > COG_MAX_CHOICES || r->n_stop < 0 || r->n_stop > COG_MAX_STOPS)
-        return cog_err_set(err, COG_EINVAL, "choices or stop strings out of range");
-    if (r->prompt.n_tokens < 1 || r->max_tokens < 1)
-        return cog_err_set(err, COG_EINVAL, "a request needs a prompt and room for one token");
-    if (total > info->context)
-        return cog_err_set(err, COG_EINVAL, "%ld tokens do not fit in a context of %d", total,
-                           info->context);
-    if (total > (long)info->block * info->n_blocks)
-        return cog_err_set(err, COG_EINVAL, "%ld tokens do not fit in a KV cache of %d pages of %d",
-                           total, info->n_blocks, info->block);
-    if (r->prompt.n_image_tokens != (r->image ? info->image_tokens : 0) ||
-        r->prompt.n_tokens < 1 + r->prompt.n_image_tokens)
-        return cog_err_set(err, COG_EINVAL, "the prompt's picture tokens do not match its picture");
-    if (r->image && r->image->side != info->image_side)
-        return cog_err_set(err, COG_EINVAL, "the picture is %d pixels wide, the model takes %d",
-                           r->image->side, info->image_side);
-    for (int i = 0; i < r->prompt.n_tokens; i++)
-        if (r->prompt.tokens[i] < 0 || r->prompt.tokens[i] >= info->vocab)
-            return cog_err_set(err, COG_EINVAL, "token %d is outside the vocabulary",
-                               r->prompt.tokens[i]);
-    return 0;
-}
-
 int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err)
 {
     cog_engine_state s;
@@ -682,7 +644,7 @@ int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err)
         return cog_err_set(err, COG_EDEVICE, "the engine has failed");
     if (s.phase == COG_ENGINE_LOADING)
         return cog_err_set(err, COG_EBUSY, "the model is loading");
-    rc = check_request(e, r, err);
+    rc = cog_request_check(r, &e->loaded.info, err);
     if (rc < 0)
         return rc;
     if (atomic_fetch_add(&e->n_waiting, 1) >= e->cfg.max_queue) {
