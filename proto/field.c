@@ -3,7 +3,6 @@
 #include "base/err.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -50,7 +49,7 @@ static bool is_whole(const json_t *v)
     if (!json_is_real(v))
         return false;
     d = json_real_value(v);
-    return d == floor(d) && fabs(d) <= 0x1p53;
+    return d >= -0x1p53 && d <= 0x1p53 && d == (double)(int64_t)d;
 }
 
 static bool has_kind(const json_t *v, cog_field_kind kind)

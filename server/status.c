@@ -2,13 +2,12 @@
 
 #include "base/clock.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 static int clamp(double v, int lo, int hi)
 {
-    return v < lo ? lo : v > hi ? hi : (int)ceil(v);
+    return v < lo ? lo : v > hi ? hi : (int)v;
 }
 
 /* How long the queue that is there now takes at the pace of late. */
