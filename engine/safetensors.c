@@ -58,18 +58,20 @@ static int check_symbols(const char *text, size_t len, const char *file, cog_err
 static int parse_object(json_t **out, const char *text, size_t len, const char *file, cog_err *err)
 {
     json_error_t why;
+    json_t *root;
     int rc = check_symbols(text, len, file, err);
 
     if (rc < 0)
         return rc;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
-    if (!*out)
+    root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    if (!root)
         return cog_err_set(err, COG_EFORMAT, "%s: not sound JSON at byte %d: %.200s", file,
                            why.position, why.text);
-    if (!json_is_object(*out)) {
-        json_decref(*out);
+    if (!json_is_object(root)) {
+        json_decref(root);
         return cog_err_set(err, COG_EFORMAT, "%s: its JSON is no object", file);
     }
+    *out = root;
     return 0;
 }
 
