@@ -109,6 +109,11 @@ typedef struct cog_kernels {
     void (*rope)(void *x, const float *cos, const float *sin, int heads, int head_dim);
     void (*to_float)(float *dst, const void *x, int n);
     void (*from_float)(void *dst, const float *x, int n);
+
+    /* n times peak_flop floating-point operations of the kind gemm rests on, in registers: what one
+     * core can do at most. NULL in the reference. */
+    float (*peak)(int n);
+    int peak_flop;
 } cog_kernels;
 
 /* The best table for flags (cog_cpu_flags()). */

@@ -2,6 +2,7 @@
 
     base <- proto
     base <- engine <- engine/cpu, engine/cuda
+    base, engine/engine.h <- engine/image
     base, proto, engine/engine.h <- server
     base, engine/engine.h, server/server.h, server/caption.h <- config <- server/main.c
 
@@ -19,10 +20,11 @@ OWN = [
     (r'proto/', r'(base|proto)/'),
     (r'engine/cpu/', r'(base|engine|engine/cpu)/[^/]*$'),
     (r'engine/cuda/', r'(base|engine|engine/cuda)/[^/]*$'),
+    # pictures know what the processor can do, nothing of the model
+    (r'engine/image/', r'(base/[^/]*|engine/image/[^/]*|engine/engine\.h|engine/cpu/cpuflags\.h)$'),
     # the two places that know the backends by name, and the tool that measures kernels
     (r'engine/(backend|bench|bench_kernels)\.c$', r'(base|engine|engine/cpu|engine/cuda)/[^/]*$'),
-    # and what the processor can do
-    (r'engine/', r'((base|engine)/[^/]*|engine/cpu/cpuflags\.h)$'),
+    (r'engine/', r'(base|engine)/[^/]*$'),
     (r'config/', r'(base/|config/|engine/engine\.h$|server/(server|caption)\.h$)'),
     (r'server/main\.c$', r'(base/|config/config\.h$|engine/engine\.h$|server/)'),
     (r'server/', r'(base/|proto/|engine/engine\.h$|server/)'),
@@ -34,13 +36,13 @@ OUTSIDE = [
     (r'uv\.h', r'server/.*'),
     (r'jansson\.h', r'(proto|config|engine)/[^/]*\.c'),
     (r'openssl/.*', r'(base|server)/.*\.c'),
-    (r'(jpeglib|jerror|setjmp)\.h', r'engine/image_jpeg\.c'),
-    (r'spng\.h', r'engine/image_png\.c'),
-    (r'webp/.*', r'engine/image_webp\.c'),
-    (r'gif_lib\.h', r'engine/image_gif\.c'),
+    (r'(jpeglib|jerror|setjmp)\.h', r'engine/image/image_jpeg\.c'),
+    (r'spng\.h', r'engine/image/image_png\.c'),
+    (r'webp/.*', r'engine/image/image_webp\.c'),
+    (r'gif_lib\.h', r'engine/image/image_gif\.c'),
     (r'sentencepiece.*', r'engine/sp_shim\.cc'),
     (r'(cuda|cublas|cudnn|nccl).*', r'engine/cuda/.*'),
-    (r'(immintrin|cpuid)\.h', r'(engine/cpu/.*|engine/[a-z]+_avx2\.c|proto/base64[^/]*\.c)'),
+    (r'(immintrin|cpuid)\.h', r'(engine/cpu/.*|engine/image/resize_avx2\.c|proto/base64[^/]*\.c)'),
     # C, POSIX, Linux; C++ in the shim
     (r'(assert|ctype|errno|float|inttypes|limits|locale|math|signal|stdarg|stdatomic|stdbool|'
      r'stddef|stdint|stdio|stdlib|string|time)\.h', r'.*'),

@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "engine/image_decode.h"
+#include "engine/image/image_decode.h"
 
 #include <dirent.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
-#include "engine/exif.h"
+#include "engine/image/exif.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 
 #include "base/rng.h"
 #include "engine/cpu/cpuflags.h"
-#include "engine/resize.h"
+#include "engine/image/resize.h"
 #include "tests/unit/image_files.h"
 
 #include <jansson.h>

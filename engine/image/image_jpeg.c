@@ -4,10 +4,10 @@
  * libjpeg leaves its functions by longjmp. All that survives the jump lives in struct jpeg, never
  * in a local variable of the function that called setjmp. The transform and the chroma filter are
  * the library's defaults, which are also Pillow's. */
-#include "engine/image_decode.h"
+#include "engine/image/image_decode.h"
 
 #include "base/alloc.h"
-#include "engine/exif.h"
+#include "engine/image/exif.h"
 
 #include <setjmp.h>
 #include <stdio.h>

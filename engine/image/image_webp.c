@@ -4,10 +4,10 @@
  * libwebp itself takes no animation. So the RIFF container is read here, and the library is shown
  * one frame: the chunks "VP8 " (with the ALPH before it) or VP8L as they lie in the file. Container
  * as in RFC 9649, section 2. */
-#include "engine/image_decode.h"
+#include "engine/image/image_decode.h"
 
 #include "base/alloc.h"
-#include "engine/exif.h"
+#include "engine/image/exif.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "engine/resize_avx2.h"
+#include "engine/image/resize_avx2.h"
 
 #include "base/alloc.h"
 

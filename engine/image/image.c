@@ -1,8 +1,8 @@
-#include "engine/image_decode.h"
+#include "engine/image/image_decode.h"
 
 #include "base/alloc.h"
-#include "engine/exif.h"
-#include "engine/resize.h"
+#include "engine/image/exif.h"
+#include "engine/image/resize.h"
 
 #include <assert.h>
 #include <limits.h>

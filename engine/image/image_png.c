@@ -3,10 +3,10 @@
  *
  * libspng is shown only the chunks that make pixels (IHDR, PLTE, tRNS, IDAT, IEND). Everything else
  * is counted and skipped here, so that nothing that does not show is inflated or kept. */
-#include "engine/image_decode.h"
+#include "engine/image/image_decode.h"
 
 #include "base/alloc.h"
-#include "engine/exif.h"
+#include "engine/image/exif.h"
 
 #include <string.h>
 

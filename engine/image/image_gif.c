@@ -3,7 +3,7 @@
  *
  * The picture is the logical screen, grown where the frame reaches beyond it. What the frame does
  * not cover is transparent. */
-#include "engine/image_decode.h"
+#include "engine/image/image_decode.h"
 
 #include "base/alloc.h"
 

@@ -1,4 +1,4 @@
-#include "engine/exif.h"
+#include "engine/image/exif.h"
 
 #include "base/alloc.h"
 

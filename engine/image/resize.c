@@ -1,8 +1,8 @@
-#include "engine/resize.h"
+#include "engine/image/resize.h"
 
 #include "base/alloc.h"
 #include "engine/cpu/cpuflags.h"
-#include "engine/resize_avx2.h"
+#include "engine/image/resize_avx2.h"
 
 #include <assert.h>
 #include <math.h>

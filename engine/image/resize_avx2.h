@@ -5,7 +5,7 @@
 #ifndef COG_ENGINE_RESIZE_AVX2_H
 #define COG_ENGINE_RESIZE_AVX2_H
 
-#include "engine/resize.h"
+#include "engine/image/resize.h"
 
 #include <stddef.h>
 
