@@ -18,6 +18,20 @@ static int report(const char *command, const cog_err *err)
     return err->code == COG_EINVAL ? USAGE : FAILED;
 }
 
+/* What is not zero here after a drain was lost on the way. */
+static void log_stopped(cog_engine *engine)
+{
+    cog_engine_stats st;
+
+    cog_engine_get_stats(engine, &st);
+    cog_log(COG_INFO,
+            "event=stopped waiting=%d running=%d kv_pages_used=%d features=%d steps=%llu "
+            "tokens=%llu images_encoded=%llu images_shared=%llu preemptions=%llu",
+            st.waiting, st.running, st.blocks_used, st.features, (unsigned long long)st.steps,
+            (unsigned long long)st.tokens, (unsigned long long)st.images_encoded,
+            (unsigned long long)st.images_shared, (unsigned long long)st.preemptions);
+}
+
 static int run_serve(const cog_config *cfg)
 {
     cog_engine_config engine_config = cfg->engine;
@@ -33,10 +47,12 @@ static int run_serve(const cog_config *cfg)
         cog_log(COG_INFO, "event=listening address=%s", cog_server_address(server, i));
     engine_config.notify = cog_server_wake;
     engine_config.notify_arg = server;
-    if (cog_engine_open(&engine, &engine_config, &err) < 0)
+    if (cog_engine_open(&engine, &engine_config, &err) < 0) {
         status = report("serve", &err);
-    else
+    } else {
         status = cog_server_run(server, engine) == 0 ? OK : FAILED;
+        log_stopped(engine);
+    }
     cog_engine_close(engine);
     cog_server_close(server);
     return status;
