@@ -92,6 +92,23 @@ def inspect_says_what_will_load(folder):
     assert code == 1 and folder in err, err
 
 
+def the_demo_is_found_beside_the_program(folder):
+    program = os.path.join(folder, 'bin', 'cogwheel')
+    os.mkdir(os.path.dirname(program))
+    shutil.copy(COGWHEEL, program)
+
+    def model():
+        ran = subprocess.run([program, 'serve', '--print-config'], capture_output=True, text=True,
+                             timeout=60, check=False, cwd=folder)
+        return ran.stdout.split()[1] if ran.returncode == 0 else ran.stderr
+
+    assert 'no --model, and the demo model is neither beside the program' in model(), model()
+    for place in ('share/cogwheel/models', 'models'):
+        os.makedirs(os.path.join(folder, place))
+        os.symlink(FIXTURE, os.path.join(folder, place, 'demo'))
+        assert model() == FIXTURE, model()
+
+
 def captions_are_those_of_the_reference(_):
     cases = fixture_cases()
     assert cases
@@ -171,9 +188,9 @@ def what_cannot_be_is_said(folder):
 
 TESTS = (version_and_help, documentation_shows_the_help, usage_errors_exit_with_2,
          configuration_is_checked_and_printed, inspect_says_what_will_load,
-         captions_are_those_of_the_reference, a_folder_is_answered_in_order,
-         bad_pictures_are_reported_and_skipped, an_unfinished_file_is_continued,
-         what_cannot_be_is_said)
+         the_demo_is_found_beside_the_program, captions_are_those_of_the_reference,
+         a_folder_is_answered_in_order, bad_pictures_are_reported_and_skipped,
+         an_unfinished_file_is_continued, what_cannot_be_is_said)
 
 print(f'1..{len(TESTS)}', flush=True)
 failed = 0
