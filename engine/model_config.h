@@ -44,9 +44,15 @@ typedef struct cog_model_config {
     int image_tokens; /* patches + 2: boi, patches, eoi */
 } cog_model_config;
 
-/* Reads DIR/config.json (and generation_config.json when present). Look-alikes (CogAgent, the video
- * model, CogVLM2, text-generation-inference and 4-bit re-packs as far as the config shows them) are
- * refused by name. */
+/* Reads DIR/config.json, and DIR/generation_config.json when present: the ids that end an answer
+ * are the latter's if it has any, as in the reference; its sampling defaults are ignored. Absent
+ * keys that the framework's class defaults (hidden_act, template_version, the token ids) get that
+ * default; sizes and epsilons are required. rope_theta is not in the published files and is 10000
+ * there. Keys that shape no computation are ignored.
+ *
+ * COG_EFORMAT and COG_ELIMIT name file, key, the value found and what was expected. Look-alikes
+ * (CogAgent, the video model, CogVLM2, text-generation-inference and 4-bit re-packs as far as the
+ * config shows them) are refused by name with COG_EUNSUPPORTED. */
 int cog_model_config_load(cog_model_config *out, const char *dir, cog_err *err);
 
 #endif

@@ -161,6 +161,10 @@ static void messages_name_both_shapes_and_count(void **state)
     expect_verdict(&c, *state, COG_EFORMAT,
                    "tensor 'model.embed_tokens.weight' is [300], expected [300, 8]");
     tiny_init(&c);
+    tiny_remove(&c, "model.norm.weight");
+    tiny_add(&c, "model.norm.weight", 8, 3, 0, 0); /* and more of them */
+    expect_verdict(&c, *state, COG_EFORMAT, "tensor 'model.norm.weight' is [8, 3], expected [8]");
+    tiny_init(&c);
     tiny_add(&c, "model.layers.2.input_layernorm.weight", 8, 0, 0, 0);
     expect_verdict(&c, *state, COG_EFORMAT,
                    "tensor 'model.layers.2.input_layernorm.weight' [8] is not one of this model's "
