@@ -96,7 +96,6 @@ static void gather_weights(struct report *r)
     int rc = cog_safetensors_open(&r->file, r->dir, &err);
 
     if (rc < 0) {
-        r->file = NULL;
         add_problem(r, rc, &err);
         return;
     }
@@ -117,17 +116,10 @@ static void gather_weights(struct report *r)
 static void gather_tokenizer(struct report *r)
 {
     cog_err err = { 0 };
-    int rc =
-        cog_tokenizer_open(&r->tokenizer, r->dir, r->has_config ? r->cfg.vocab : INT32_MAX, &err);
+    int vocab = r->has_config ? r->cfg.vocab : INT32_MAX;
+    int32_t bos = r->has_config ? r->cfg.bos : -1;
 
-    if (rc < 0)
-        r->tokenizer = NULL;
-    else if (r->has_config && cog_tokenizer_bos(r->tokenizer) != r->cfg.bos)
-        rc = cog_err_set(&err, COG_EFORMAT,
-                         "tokenizer.model begins texts with token %d, config.json's bos_token_id "
-                         "is %d",
-                         cog_tokenizer_bos(r->tokenizer), r->cfg.bos);
-    add_problem(r, rc, &err);
+    add_problem(r, cog_tokenizer_open(&r->tokenizer, r->dir, vocab, bos, &err), &err);
 }
 
 static void gather(struct report *r)

@@ -113,7 +113,7 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
     if (rc == 0)
         rc = cog_model_config_load(&l->config, cfg->model_dir, err);
     if (rc == 0)
-        rc = cog_tokenizer_open(&l->tokenizer, cfg->model_dir, l->config.vocab, err);
+        rc = cog_tokenizer_open(&l->tokenizer, cfg->model_dir, l->config.vocab, l->config.bos, err);
     if (rc == 0)
         rc = cog_safetensors_open(&file, cfg->model_dir, err);
     if (rc == 0)

@@ -238,7 +238,7 @@ static int read_pieces(cog_tokenizer *t, cog_err *err)
     return rc;
 }
 
-static int check_ids(const cog_tokenizer *t, cog_err *err)
+static int check_ids(const cog_tokenizer *t, int32_t want_bos, cog_err *err)
 {
     int unk = cog_sp_unk(t->sp), bos = cog_sp_bos(t->sp), eos = cog_sp_eos(t->sp);
 
@@ -246,6 +246,11 @@ static int check_ids(const cog_tokenizer *t, cog_err *err)
         return cog_err_set(err, COG_EFORMAT,
                            FILE_NAME ": has no unknown, begin or end token (ids %d, %d, %d)", unk,
                            bos, eos);
+    if (want_bos >= 0 && bos != want_bos)
+        return cog_err_set(err, COG_EFORMAT,
+                           FILE_NAME ": begins texts with token %d, the model's configuration says "
+                                     "%d (bos_token_id)",
+                           bos, want_bos);
     return 0;
 }
 
@@ -262,7 +267,7 @@ static int read_file(cog_buf *file, const char *dir, cog_err *err)
     return cog_file_read(file, dir, FILE_NAME, MAX_BYTES, err);
 }
 
-int cog_tokenizer_open(cog_tokenizer **out, const char *dir, int vocab, cog_err *err)
+int cog_tokenizer_open(cog_tokenizer **out, const char *dir, int vocab, int32_t bos, cog_err *err)
 {
     cog_tokenizer *t = cog_new(cog_tokenizer);
     cog_buf file = { 0 };
@@ -279,7 +284,7 @@ int cog_tokenizer_open(cog_tokenizer **out, const char *dir, int vocab, cog_err 
         rc = cog_err_set(err, COG_EFORMAT, FILE_NAME ": %s", why);
         goto fail;
     }
-    rc = check_ids(t, err);
+    rc = check_ids(t, bos, err);
     if (rc < 0)
         goto fail;
     rc = read_pieces(t, err);

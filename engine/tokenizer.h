@@ -13,12 +13,13 @@
 
 typedef struct cog_tokenizer cog_tokenizer;
 
-/* Loads DIR/tokenizer.model. vocab is the model's; more pieces than that is COG_EFORMAT. */
-int cog_tokenizer_open(cog_tokenizer **out, const char *dir, int vocab, cog_err *err);
+/* Loads DIR/tokenizer.model. vocab and bos are the model's: more pieces than vocab, or another
+ * begin token than bos (-1: any), is COG_EFORMAT. A SentencePiece model of another type, or one
+ * that normalises text, is COG_EUNSUPPORTED. */
+int cog_tokenizer_open(cog_tokenizer **out, const char *dir, int vocab, int32_t bos, cog_err *err);
 void cog_tokenizer_close(cog_tokenizer *t);     /* NULL is fine */
 int cog_tokenizer_size(const cog_tokenizer *t); /* number of pieces */
-/* Ids of the control tokens and of the unknown token, all below size. A checkpoint fits when bos
- * and eos are those of its configuration. */
+/* Ids of the control tokens and of the unknown token, all below size. */
 int32_t cog_tokenizer_bos(const cog_tokenizer *t);
 int32_t cog_tokenizer_eos(const cog_tokenizer *t);
 int32_t cog_tokenizer_unk(const cog_tokenizer *t);

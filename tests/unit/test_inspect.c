@@ -183,7 +183,7 @@ static void tokenizer_and_configuration_agree_on_the_first_token(void **state)
     at = strstr(text, "\"bos_token_id\":1");
     at[strlen("\"bos_token_id\":")] = '5';
     folder_puts(*state, "config.json", text);
-    EXPECT_TEXT(*state, COG_EFORMAT, "begins texts with token 1, config.json's bos_token_id is 5");
+    EXPECT_TEXT(*state, COG_EFORMAT, "begins texts with token 1, the model's configuration says 5");
     cog_free(text);
 }
 

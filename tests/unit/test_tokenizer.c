@@ -81,7 +81,7 @@ static cog_tokenizer *open_model(const char *dir, const cog_buf *model)
     cog_err err = { 0 };
 
     folder_write(dir, FILE_NAME, model->data, model->len);
-    if (cog_tokenizer_open(&t, dir, 1 << 20, &err) < 0)
+    if (cog_tokenizer_open(&t, dir, 1 << 20, 1, &err) < 0)
         fail_msg("%s", err.text);
     return t;
 }
@@ -673,7 +673,7 @@ static void expect_refusal(const char *dir, int vocab, int code, const char *par
 {
     cog_tokenizer *t = NULL;
     cog_err err = { 0 };
-    int rc = cog_tokenizer_open(&t, dir, vocab, &err);
+    int rc = cog_tokenizer_open(&t, dir, vocab, 1, &err);
 
     if (rc == 0)
         fail_msg("opened, expected '%s'", part);
@@ -692,6 +692,8 @@ static void refuse_model(const char *dir, cog_buf *model, int code, const char *
 static void other_tokenizers_are_refused(void **state)
 {
     cog_buf m = { 0 }, norm = { 0 };
+    cog_tokenizer *t;
+    cog_err err = { 0 };
     char *path = cog_sprintf("%s/" FILE_NAME, (const char *)*state);
 
     expect_refusal(*state, 32000, COG_EIO, "uses Vicuna 7B v1.5's");
@@ -708,6 +710,8 @@ static void other_tokenizers_are_refused(void **state)
     folder_write(*state, FILE_NAME, m.data, m.len);
     expect_refusal(*state, SPM_FIRST + N_LETTERS + N_MERGES - 1, COG_EFORMAT,
                    "787 pieces, the model's vocabulary has 786");
+    assert_int_equal(cog_tokenizer_open(&t, *state, 32000, 5, &err), COG_EFORMAT);
+    assert_mentions(err.text, "begins texts with token 1, the model's configuration says 5");
     spm_begin(&m);
     spm_end(&m, 1, NULL);
     refuse_model(*state, &m, COG_EUNSUPPORTED, "not of SentencePiece's BPE type");
@@ -759,7 +763,7 @@ static void damaged_files_never_crash(void **state)
         if (round % 8 == 0)
             bad.len = cog_rng_below(&rng, bad.len + 1);
         folder_write(*state, FILE_NAME, bad.data, bad.len);
-        if (cog_tokenizer_open(&t, *state, 32000, &err) < 0)
+        if (cog_tokenizer_open(&t, *state, 32000, -1, &err) < 0)
             continue;
         opened++;
         n_ids = encode(t, &ids, text, sizeof(text) - 1);
