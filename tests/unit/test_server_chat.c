@@ -8,12 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int create(void **state)
+{
+    *state = fixture_new();
+    return 0;
+}
+
 static int setup(void **state)
 {
-    fixture *f = fixture_new();
-
-    fixture_start(f);
-    *state = f;
+    create(state);
+    fixture_start(*state);
     return 0;
 }
 
@@ -191,13 +195,356 @@ static void streamed_choices_and_usage(void **state)
     response_fini(&r);
 }
 
+/* What a stream says is what a whole answer says. */
+static void stream_equals_whole(void **state)
+{
+    static const char *const texts[] = { "count=40 utf8",
+                                         "a \\\"b\\\" \\n c\\\\ \\u0001 \\ud83d\\ude00", "count=0",
+                                         "one two three" };
+    fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        http_response whole = chat(f, texts[i], ",\"stop\":[\"three\"]");
+        http_response streamed = chat(f, texts[i], ",\"stream\":true,\"stop\":[\"three\"]");
+        json_t *root = body_of(&whole);
+        json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
+        struct stream st;
+
+        parse_stream(&st, &streamed);
+        assert_string_equal(st.text[0], json_string_value(json_object_get(
+                                            json_object_get(choice, "message"), "content")));
+        assert_int_equal(st.n_roles, 1);
+        assert_int_equal(st.n_finishes, 1);
+        json_decref(root);
+        response_fini(&whole);
+        response_fini(&streamed);
+    }
+}
+
+static void stop_reason(void **state)
+{
+    fixture *f = *state;
+    http_response r = chat(f, "one two three", ",\"stop\":[\"zzz\",\"th\"]");
+
+    assert_non_null(strstr(r.body.data, "\"content\":\"one two \""));
+    assert_non_null(strstr(r.body.data, "\"finish_reason\":\"stop\",\"stop_reason\":\"th\""));
+    response_fini(&r);
+    r = chat(f, "one", ",\"stop\":[\"zzz\"]");
+    assert_non_null(strstr(r.body.data, "\"stop_reason\":null"));
+    response_fini(&r);
+    r = chat(f, "one two three", ",\"stream\":true,\"stop\":\"th\"");
+    assert_non_null(strstr(r.body.data, "\"finish_reason\":\"stop\",\"stop_reason\":\"th\""));
+    response_fini(&r);
+}
+
+static void running_usage(void **state)
+{
+    fixture *f = *state;
+    http_response r =
+        chat(f, "count=2", ",\"stream\":true,\"stream_options\":{\"continuous_usage_stats\":true}");
+
+    assert_non_null(strstr(r.body.data, "\"completion_tokens\":1,"));
+    assert_non_null(strstr(r.body.data, "\"completion_tokens\":2,"));
+    assert_null(strstr(r.body.data, "\"usage\":null"));
+    assert_null(strstr(r.body.data, "\"choices\":[]"));
+    response_fini(&r);
+}
+
+/* ------------------------------------------------------------------ what reaches the engine */
+
+static void sampling(void **state)
+{
+    fixture *f = *state;
+    http_response r =
+        chat(f, "x",
+             ",\"temperature\":0.25,\"top_p\":0.5,\"top_k\":-1,\"min_p\":0.125,"
+             "\"repetition_penalty\":1.5,\"frequency_penalty\":-1,\"presence_penalty\":2,"
+             "\"seed\":7,\"max_tokens\":9,\"max_completion_tokens\":8,"
+             "\"template_version\":\"vqa\"");
+    fake_seen seen = fake_engine_seen(f->engine);
+
+    assert_int_equal(r.status, 200);
+    assert_true(seen.sampling.temperature == 0.25f && seen.sampling.top_p == 0.5f);
+    assert_true(seen.sampling.min_p == 0.125f && seen.sampling.repetition_penalty == 1.5f);
+    assert_true(seen.sampling.frequency_penalty == -1 && seen.sampling.presence_penalty == 2);
+    assert_int_equal(seen.sampling.top_k, 0);
+    assert_int_equal(seen.sampling.seed, 7);
+    assert_int_equal(seen.max_tokens, 8);
+    assert_int_equal(seen.form, COG_TEMPLATE_VQA);
+    response_fini(&r);
+    r = chat(f, "x", "");
+    seen = fake_engine_seen(f->engine);
+    assert_int_equal(seen.form, COG_TEMPLATE_DEFAULT);
+    assert_int_equal(seen.max_tokens, FAKE_CONTEXT - 2);
+    response_fini(&r);
+}
+
+static void seeds_differ_when_absent(void **state)
+{
+    fixture *f = *state;
+    uint64_t seed[2];
+
+    for (int i = 0; i < 2; i++) {
+        http_response r = chat(f, "x", "");
+        seed[i] = fake_engine_seen(f->engine).sampling.seed;
+        response_fini(&r);
+    }
+    assert_true(seed[0] != seed[1]);
+}
+
+static void turns_and_picture(void **state)
+{
+    fixture *f = *state;
+    const char *body =
+        "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":["
+        "{\"type\":\"image_url\",\"image_url\":\"data:;base64,RkFLRQ\"},{\"type\":\"text\","
+        "\"text\":\"a\"}]},{\"role\":\"assistant\",\"content\":\"b\"},{\"role\":\"user\","
+        "\"content\":\"c\"}]}";
+    http_response r = client_post(f->address, "/v1/chat/completions", body);
+    fake_seen seen = fake_engine_seen(f->engine);
+
+    assert_int_equal(r.status, 200);
+    assert_string_equal(seen.text, "s\na|b|c");
+    assert_true(seen.has_image);
+    assert_int_equal(seen.n_image_tokens, FAKE_IMAGE_TOKENS);
+    assert_non_null(strstr(r.body.data, "\"image_tokens\":18,\"text_tokens\":8,"));
+    response_fini(&r);
+}
+
+/* ------------------------------------------------------------------ refusals */
+
+static void expect_error(http_response r, int status, const char *code, const char *param)
+{
+    assert_int_equal(r.status, status);
+    assert_string_equal(error_code(&r), code);
+    assert_string_equal(error_member(&r, "param"), param);
+    assert_non_null(response_header(&r, "x-request-id"));
+    response_fini(&r);
+}
+
+static void models(void **state)
+{
+    fixture *f = *state;
+    http_response r = chat(f, "x", ",\"model\":\"other\"");
+
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body.data, "\"model\":\"test\""));
+    response_fini(&r);
+    r = chat(f, "x", ",\"model\":\"gpt-4\"");
+    assert_non_null(strstr(error_member(&r, "message"), "'gpt-4'"));
+    assert_string_equal(error_member(&r, "type"), "invalid_request_error");
+    expect_error(r, 404, "model_not_found", "model");
+}
+
+static void any_model(void **state)
+{
+    fixture *f = *state;
+    http_response r;
+
+    f->cfg.any_model = true;
+    fixture_start(f);
+    r = chat(f, "x", ",\"model\":\"gpt-4\"");
+    assert_int_equal(r.status, 200);
+    response_fini(&r);
+}
+
+static void picture_errors(void **state)
+{
+    static const struct {
+        const char *picture, *code;
+    } cases[] = {
+        { "EMPTY", "empty_image_file" },
+        { "BROKEN", "image_parse_error" },
+        { "LARGE", "image_too_large" },
+        { "SMALL", "image_too_small" },
+        { "%PDF", "unsupported_image_media_type" },
+    };
+    static const char *const urls[][2] = {
+        { "data:image/png;base64,", "empty_image_file" },
+        { "data:image/png;base64,!!!!", "invalid_base64_image" },
+        { "photo.png", "invalid_image_url" },
+        { "QUFB", "invalid_image_url" },
+        { "https://example.com/a.png", "invalid_image_url" },
+    };
+    fixture *f = *state;
+    http_response r;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *body = picture_body("x", cases[i].picture, "");
+        expect_error(client_post(f->address, "/v1/chat/completions", body), 400, cases[i].code,
+                     "messages[0].content[1].image_url.url");
+        cog_free(body);
+    }
+    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
+        char *body = cog_sprintf("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+                                 "\"image_url\",\"image_url\":\"%s\"}]}],\"stream\":true}",
+                                 urls[i][0]);
+        expect_error(client_post(f->address, "/v1/chat/completions", body), 400, urls[i][1],
+                     "messages[0].content[0].image_url");
+        cog_free(body);
+    }
+    r = chat(f, "still alive", "");
+    assert_int_equal(r.status, 200);
+    response_fini(&r);
+}
+
+static void picture_file_too_large(void **state)
+{
+    fixture *f = *state;
+    char *body = picture_body("x", "FAKE and more than ten bytes", "");
+    int decoded = fake_engine_decoded();
+
+    f->cfg.image.max_bytes = 10;
+    fixture_start(f);
+    expect_error(client_post(f->address, "/v1/chat/completions", body), 400, "image_file_too_large",
+                 "messages[0].content[1].image_url.url");
+    assert_int_equal(fake_engine_decoded(), decoded);
+    cog_free(body);
+}
+
+/* The prompt's size is known from the JSON: no picture is touched. */
+static void context_length(void **state)
+{
+    fixture *f = *state;
+    char *text = cog_alloc(1, 4001), *body;
+    int decoded = fake_engine_decoded();
+    http_response r;
+
+    memset(text, 'a', 4000);
+    body = picture_body(text, "FAKE", ",\"max_tokens\":5");
+    r = client_post(f->address, "/v1/chat/completions", body);
+    assert_non_null(strstr(error_member(&r, "message"),
+                           "This model's maximum context length is 4000 tokens. However, you "
+                           "requested 4024 tokens (4019 in the messages, of which 18 for images; 5 "
+                           "in the completion)."));
+    expect_error(r, 400, "context_length_exceeded", "messages");
+    assert_int_equal(fake_engine_decoded(), decoded);
+    cog_free(body);
+    text[3998] = '\0';
+    r = chat(f, text, ",\"max_tokens\":500"); /* clamped to the room left */
+    assert_int_equal(r.status, 200);
+    assert_int_equal(fake_engine_seen(f->engine).max_tokens, 1);
+    response_fini(&r);
+    cog_free(text);
+}
+
+/* Text that no tokenizer could make fit is refused without one. */
+static void absurd_length(void **state)
+{
+    fixture *f = *state;
+    char *text = cog_alloc(1, 2000001);
+    http_response r;
+
+    memset(text, 'a', 2000000);
+    r = chat(f, text, "");
+    assert_non_null(
+        strstr(error_member(&r, "message"), "This model's maximum context length is 4000 tokens"));
+    expect_error(r, 400, "context_length_exceeded", "messages");
+    cog_free(text);
+}
+
+static void overflow_refused(void **state)
+{
+    fixture *f = *state;
+
+    f->cfg.reject_overflow = true;
+    fixture_start(f);
+    expect_error(chat(f, "x", ",\"max_tokens\":4000"), 400, "context_length_exceeded", "messages");
+    http_response r = chat(f, "x", ",\"max_tokens\":3998");
+    assert_int_equal(r.status, 200);
+    response_fini(&r);
+}
+
+static void ignored_parameters(void **state)
+{
+    fixture *f = *state;
+    http_response r = chat(f, "x", ",\"mirostat\":2,\"cache_salt\":\"s\",\"store\":true");
+
+    assert_int_equal(r.status, 200);
+    assert_string_equal(response_header(&r, "x-ignored-parameters"), "mirostat, cache_salt");
+    response_fini(&r);
+    r = chat(f, "x", ",\"stream\":true,\"mirostat\":2");
+    assert_string_equal(response_header(&r, "x-ignored-parameters"), "mirostat");
+    response_fini(&r);
+    r = chat(f, "x", "");
+    assert_null(response_header(&r, "x-ignored-parameters"));
+    response_fini(&r);
+}
+
+static void strict_parameters(void **state)
+{
+    fixture *f = *state;
+
+    f->cfg.strict_parameters = true;
+    fixture_start(f);
+    expect_error(chat(f, "x", ",\"mirostat\":2"), 400, "unknown_parameter", "");
+}
+
+/* A check that comes earlier in the API's order wins. */
+static void order_of_checks(void **state)
+{
+    fixture *f = *state;
+
+    expect_error(client_post(f->address, "/v1/chat/completions", "{\"model\":\"x\",\"n\":0"), 400,
+                 "invalid_json", "");
+    expect_error(chat(f, "x", ",\"model\":\"none\",\"n\":0"), 400, "integer_below_min_value", "n");
+    expect_error(client_post(f->address, "/v1/chat/completions",
+                             "{\"model\":\"none\",\"messages\":[{\"role\":\"user\",\"content\":[{"
+                             "\"type\":\"image_url\",\"image_url\":\"data:;base64,!\"}]}]}"),
+                 404, "model_not_found", "model");
+}
+
+/* Bodies made to cost much: refused, and the server goes on. */
+static void json_bombs(void **state)
+{
+    fixture *f = *state;
+    cog_buf body = { 0 };
+    http_response r;
+
+    cog_buf_puts(&body, "{\"a\":[");
+    for (int i = 0; i < 1000000; i++)
+        cog_buf_puts(&body, "{},");
+    cog_buf_puts(&body, "1]}");
+    expect_error(client_post(f->address, "/v1/chat/completions", body.data), 400, "invalid_json",
+                 "");
+    cog_buf_clear(&body);
+    for (int i = 0; i < 500000; i++)
+        cog_buf_puts(&body, "[");
+    expect_error(client_post(f->address, "/v1/chat/completions", body.data), 400, "invalid_json",
+                 "");
+    cog_buf_fini(&body);
+    r = chat(f, "still alive", "");
+    assert_int_equal(r.status, 200);
+    response_fini(&r);
+}
+
+#define STARTED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define CREATED(test) cmocka_unit_test_setup_teardown(test, create, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(whole_answer, setup, teardown),
-        cmocka_unit_test_setup_teardown(choices_and_length, setup, teardown),
-        cmocka_unit_test_setup_teardown(streamed_answer, setup, teardown),
-        cmocka_unit_test_setup_teardown(streamed_choices_and_usage, setup, teardown),
+        STARTED(whole_answer),
+        STARTED(choices_and_length),
+        STARTED(streamed_answer),
+        STARTED(streamed_choices_and_usage),
+        STARTED(stream_equals_whole),
+        STARTED(stop_reason),
+        STARTED(running_usage),
+        STARTED(sampling),
+        STARTED(seeds_differ_when_absent),
+        STARTED(turns_and_picture),
+        STARTED(models),
+        CREATED(any_model),
+        STARTED(picture_errors),
+        CREATED(picture_file_too_large),
+        STARTED(context_length),
+        STARTED(absurd_length),
+        CREATED(overflow_refused),
+        STARTED(ignored_parameters),
+        CREATED(strict_parameters),
+        STARTED(order_of_checks),
+        STARTED(json_bombs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
