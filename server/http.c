@@ -357,7 +357,6 @@ static enum MHD_Result on_complete_request(cog_exchange *x)
         x->begin_ns = cog_now_ns();
         if (x->server->cfg.request_timeout_ms > 0)
             x->deadline_ns = x->begin_ns + (uint64_t)x->server->cfg.request_timeout_ms * 1000000;
-        x->server->n_busy++;
         enter(x->conn, COG_CONN_BUSY);
         if (x->verdict.code)
             cog_exchange_fail(x, &x->verdict);
@@ -427,8 +426,6 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
         x->route->cancel(x);
     enter(x->conn, COG_CONN_IDLE);
     x->conn = NULL;
-    if (x->is_begun)
-        x->server->n_busy--;
     cog_exchange_log(x);
     cog_exchange_unref(x);
 }

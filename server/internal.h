@@ -196,7 +196,6 @@ struct cog_server {
     cog_conn *conns;
     cog_exchange *exchanges;
     int n_open;      /* connections */
-    int n_busy;      /* exchanges between begin and completion */
     int n_submitted; /* engine requests without END */
     int n_working;   /* jobs in the pool */
     int n_preparing; /* pictures in the pool, admitted */

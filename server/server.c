@@ -59,7 +59,7 @@ static void enter(cog_server *s, cog_server_phase phase)
     s->phase = phase;
     s->phase_ns = cog_now_ns();
     cog_log(COG_INFO, "event=phase phase=%s connections=%d requests=%d", name[phase], s->n_open,
-            s->n_busy);
+            s->n_submitted);
 }
 
 static void stop_listening(cog_server *s)
@@ -84,6 +84,16 @@ static void end_requests(cog_server *s, cog_api_code code)
     }
 }
 
+/* Also while a body is still coming in: its request was let in before the end was known. */
+static bool has_work(const cog_server *s)
+{
+    for (const cog_exchange *x = s->exchanges; x; x = x->next) {
+        if (x->mhd && (x->is_begun || x->conn->phase == COG_CONN_BODY))
+            return true;
+    }
+    return false;
+}
+
 static bool is_past(const cog_server *s, int limit_ms)
 {
     return cog_now_ns() - s->phase_ns >= (uint64_t)limit_ms * 1000000;
@@ -99,13 +109,13 @@ static void advance(cog_server *s)
         }
         break;
     case COG_SERVER_DRAINING:
-        if (s->n_busy == 0 || is_past(s, s->cfg.drain_timeout_ms)) {
+        if (!has_work(s) || is_past(s, s->cfg.drain_timeout_ms)) {
             enter(s, COG_SERVER_ENDING);
             end_requests(s, COG_API_DRAINING);
         }
         break;
     case COG_SERVER_ENDING:
-        if ((s->n_busy == 0 && s->n_submitted == 0) || is_past(s, END_GRACE_MS))
+        if ((!has_work(s) && s->n_submitted == 0) || is_past(s, END_GRACE_MS))
             uv_stop(&s->loop);
         break;
     default:

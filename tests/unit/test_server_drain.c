@@ -194,6 +194,37 @@ static void draining_finishes_what_runs(void **state)
     client_close(&whole);
 }
 
+/* A body that was on its way in when the signal came is still answered. */
+static void draining_takes_the_rest_of_a_body(void **state)
+{
+    fixture *f = *state;
+    http_client c;
+    char *body = chat_body("count=3", "");
+    char *head =
+        cog_sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+                    "application/json\r\nContent-Length: %zu\r\nExpect: 100-continue\r\n\r\n",
+                    strlen(body));
+    http_response r;
+
+    f->cfg.drain_timeout_ms = 10000;
+    fixture_start(f);
+    c = client_open(f->address);
+    client_puts(&c, head);
+    assert_true(client_wait_for(&c, "100 Continue"));
+    client_send(&c, body, 1);
+    kill(getpid(), SIGTERM);
+    usleep(400000);
+    client_puts(&c, body + 1);
+    r = client_read(&c, false);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body.data, "t2 "));
+    response_fini(&r);
+    assert_int_equal(fixture_join(f), 0);
+    client_close(&c);
+    cog_free(head);
+    cog_free(body);
+}
+
 /* What does not finish in time ends with an error, also what is suspended. */
 static void draining_ends_the_rest(void **state)
 {
@@ -313,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(stuck_engine, create, teardown),
         cmocka_unit_test_setup_teardown(idle_server_stops, create, teardown),
         cmocka_unit_test_setup_teardown(draining_finishes_what_runs, create, teardown),
+        cmocka_unit_test_setup_teardown(draining_takes_the_rest_of_a_body, create, teardown),
         cmocka_unit_test_setup_teardown(draining_ends_the_rest, create, teardown),
         cmocka_unit_test_setup_teardown(second_signal_stops_at_once, create, teardown),
         cmocka_unit_test_setup_teardown(stopping_during_decode, create, teardown),

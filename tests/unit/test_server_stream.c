@@ -134,6 +134,57 @@ static void others_are_undisturbed(void **state)
     client_close(&stay);
 }
 
+/* One connection, many requests: each is watched anew. */
+static void kept_alive(void **state)
+{
+    fixture *f = *state;
+    http_client c = client_open(f->address);
+
+    for (int i = 0; i < 40; i++) {
+        char *body = chat_body("count=3", i % 2 ? ",\"stream\":true" : "");
+        char *raw = cog_sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+                                "application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                                strlen(body), body);
+        http_response r;
+
+        client_puts(&c, raw);
+        r = client_read(&c, false);
+        assert_int_equal(r.status, 200);
+        assert_true(r.is_whole);
+        assert_non_null(strstr(r.body.data, "t2 "));
+        response_fini(&r);
+        cog_free(raw);
+        cog_free(body);
+    }
+    client_close(&c);
+    c = begin_chat(f, "hold", "");
+    assert_true(fixture_wait(f, fake_engine_live, 1));
+    client_close(&c);
+    assert_true(fixture_wait(f, fake_engine_cancelled, 1));
+}
+
+static void many_idle_streams(void **state)
+{
+    enum { N = 300 };
+    fixture *f = *state;
+    http_client *idle = cog_array(http_client, N);
+    http_response r;
+
+    for (int i = 0; i < N; i++) {
+        idle[i] = begin_chat(f, "hold", ",\"stream\":true");
+        assert_true(fixture_wait(f, fake_engine_live, i + 1));
+    }
+    r = chat(f, "count=50", ",\"stream\":true");
+    assert_true(r.is_whole);
+    assert_non_null(strstr(r.body.data, "t49 "));
+    response_fini(&r);
+    for (int i = 0; i < N; i++)
+        leave(&idle[i], i % 2);
+    assert_true(fixture_wait(f, fake_engine_live, 0));
+    assert_int_equal(fake_engine_cancelled(f->engine), N);
+    cog_free(idle);
+}
+
 /* ------------------------------------------------------------------ slow readers */
 
 static void slow_reader_is_cut(void **state)
@@ -329,6 +380,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(leaving_cancels, setup, teardown),
         cmocka_unit_test_setup_teardown(leaving_during_decode, setup, teardown),
         cmocka_unit_test_setup_teardown(others_are_undisturbed, setup, teardown),
+        cmocka_unit_test_setup_teardown(kept_alive, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_idle_streams, setup, teardown),
         cmocka_unit_test_setup_teardown(slow_reader_is_cut, create, teardown),
         cmocka_unit_test_setup_teardown(stalled_reader_is_cut, create, teardown),
         cmocka_unit_test_setup_teardown(pings_fill_silence, create, teardown),
