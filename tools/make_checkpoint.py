@@ -230,7 +230,12 @@ class Checkpoint:
                     o.common_mode)
 
     def decoder_layer(self, name):
-        """Queries and keys are enlarged (attention must select), branches reduced."""
+        """Queries and keys are enlarged (attention must select), branches reduced.
+
+        As in trained models a branch adds a fraction of the residual stream, so that
+        a rounding error is not amplified from layer to layer.  Attention averages,
+        which makes its output smaller; the product of the gated MLP is noisier.
+        """
         o = self.o
         branch = o.branch_gain * o.stream_scale
         half = o.hidden // o.heads // 2
@@ -239,20 +244,19 @@ class Checkpoint:
         for expert in ("language", "vision"):
             attention = f"{name}self_attn.{expert}_expert_"
             self.matrix(attention + "query_key_value.weight", 3 * o.hidden, o.hidden, 1.2)
-            self.matrix(attention + "dense.weight", o.hidden, o.hidden, 1.2 * branch)
+            self.matrix(attention + "dense.weight", o.hidden, o.hidden, 3.0 * branch)
         self.values(name + "self_attn.rotary_emb.inv_freq", lambda _: inverse_frequencies(o),
                     [half], STORED_DTYPE[o.inv_freq_dtype or o.dtype])
         for expert in ("language", "vision"):
             mlp = f"{name}mlp.{expert}_mlp."
             self.matrix(mlp + "gate_proj.weight", o.inter, o.hidden, 1.4)
             self.matrix(mlp + "up_proj.weight", o.inter, o.hidden, 1.2)
-            self.matrix(mlp + "down_proj.weight", o.hidden, o.inter, branch)
+            self.matrix(mlp + "down_proj.weight", o.hidden, o.inter, 0.5 * branch)
 
     def vision(self):
         o = self.o
         h, inter = o.vision_hidden, o.vision_inter
         name = "model.vision."
-        # adapter output relative to the words: the gated product has a size of about 0.6
         self.normal(name + "boi", [1, 1, o.hidden], o.stream_scale, o.common_mode)
         self.normal(name + "eoi", [1, 1, o.hidden], o.stream_scale, o.common_mode)
         self.normal(name + "patch_embedding.cls_embedding", [1, h], 0.7)
@@ -263,12 +267,14 @@ class Checkpoint:
         self.normal(name + "patch_embedding.proj.bias", [h], 0.3)
         for k in range(o.vision_layers):
             self.vision_layer(f"{name}transformer.layers.{k}.", h, inter)
+        # A shifted GELU passes more of its input than it bends, which keeps the relative
+        # error of the gated product small; its size is such that patches weigh as words.
         project = name + "linear_proj."
         self.matrix(project + "linear_proj.weight", o.hidden, h, o.projection_gain)
-        self.norm(project + "norm1", o.hidden, shift=o.gelu_shift)
-        self.matrix(project + "gate_proj.weight", o.inter, o.hidden, 2.0 * o.adapter_gain)
-        self.matrix(project + "dense_h_to_4h.weight", o.inter, o.hidden, 2.0 * o.adapter_gain)
-        self.matrix(project + "dense_4h_to_h.weight", o.hidden, o.inter, 1.2 * o.stream_scale)
+        self.norm(project + "norm1", o.hidden, shift=o.adapter_shift)
+        self.matrix(project + "gate_proj.weight", o.inter, o.hidden, o.adapter_gain)
+        self.matrix(project + "dense_h_to_4h.weight", o.inter, o.hidden, o.adapter_gain)
+        self.matrix(project + "dense_4h_to_h.weight", o.hidden, o.inter, 2.2 * o.stream_scale)
 
     def vision_layer(self, name, h, inter):
         """--vision-branch scales what enters the two norms, not what leaves them."""
@@ -279,12 +285,12 @@ class Checkpoint:
         self.normal(attention + "query_key_value.bias", [3 * h], 0.3)
         self.matrix(attention + "dense.weight", h, h, small)
         self.normal(attention + "dense.bias", [h], 0.2 * small)
-        self.norm(name + "input_layernorm", h, 0.5)
+        self.norm(name + "input_layernorm", h, o.tower_gain)
         self.matrix(mlp + "fc1.weight", inter, h, o.fc1_gain)
         self.normal(mlp + "fc1.bias", [inter], 0.3 * o.fc1_gain, o.gelu_shift)
         self.matrix(mlp + "fc2.weight", h, inter, small)
         self.normal(mlp + "fc2.bias", [h], 0.1 * small)
-        self.norm(name + "post_attention_layernorm", h, 0.5)
+        self.norm(name + "post_attention_layernorm", h, o.tower_gain)
 
     def head(self):
         """Logits have a deviation of --logit-std.
@@ -379,13 +385,15 @@ def parser():
             ("eos-scale", 1.0, "size of the end token's row of the head"),
             ("rope-theta", 10000.0, "base of the stored rotary frequencies"),
             ("stream-scale", 1.0, "size of the decoder's residual stream"),
-            ("branch-gain", 1.0, "size of what decoder layers add, relative to the stream"),
+            ("branch-gain", 0.2, "size of what decoder layers add, relative to the stream"),
             ("common-mode", 0.0, "constant added to the decoder's inputs"),
             ("projection-gain", 1.0, "size of the adapter norm's input"),
-            ("adapter-gain", 1.0, "size of the adapter's gate and up projections"),
+            ("adapter-gain", 0.6, "gain of the adapter's gate and up projections"),
+            ("adapter-shift", 1.0, "mean of the inputs of the adapter's GELU"),
+            ("tower-gain", 0.15, "size of what the tower's blocks add"),
             ("vision-branch", 1.0, "size of the inputs of the tower's norms"),
             ("fc1-gain", 1.0, "size of the input of the tower's GELU around its shift"),
-            ("gelu-shift", 0.0, "mean of the inputs of the GELUs")):
+            ("gelu-shift", 0.0, "mean of the inputs of the tower's GELU")):
         scale.add_argument("--" + name, type=float, default=default,
                            help=f"{text} (default {default:g})")
     return p

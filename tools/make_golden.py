@@ -3,8 +3,8 @@
 
 Everything follows from the seeds below.  Without options the fixtures are
 written to tests/golden/fixtures.  With --check they are made again in a
-temporary folder and compared with the stored ones; the exit code is 77 where
-PyTorch or another needed package is missing.
+temporary folder, with the stored queries, and compared with the stored ones; the
+exit code is 77 where PyTorch or another needed package is missing.
 """
 
 import argparse
@@ -27,21 +27,32 @@ except ImportError as missing:
 
 FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                         "..", "tests", "golden", "fixtures")
-ALL_ROWS_UP_TO = 40         # stages with more rows are stored in part
+ALL_ROWS_UP_TO = 300        # stages with more rows are stored in part
+CLEAR = {"f32": 1e-3, "bf16": 0.2}  # least lead of a greedy token, 10 times the noise or more
+CANDIDATES = 150            # words tried for a query
+LEAST_TOKENS = 12           # of the answer to a query that is searched for
 TOLERANCE = 1e-5            # of --check, relative to the largest value of a tensor
 
-QUESTIONS = ["Describe this image.", "What colour is the apple?", "How many cats are there?",
-             "Where is the red car? answer in [[x0,y0,x1,y1]] format.",
-             "Is the dog left of the tree", "what is in [[071,536,339,804]]?"]
+# A place {} in a query is filled with the first word for which the greedy answer is
+# good, see `Search.suits`, or else clear for longest.
+QUESTIONS = ["Describe the {} in this image.", "What colour is the {}?",
+             "How many {}s are there?",
+             "Where is the red {}? answer in [[x0,y0,x1,y1]] format.",
+             "Is the {} left of the tree", "what is the {} in [[071,536,339,804]]?"]
 TURNS = [["What is this?", "A blue bird on a branch."]]
 LONG_TEXT = ("The quick brown fox, 1234567890 jumps over 17 lazy dogs; then it rests beside the "
              "old house on the hill. ") * 4
 
 
-def request(picture, query, template=None, history=(), tokens=16, expect=False):
-    """One case; `template` None means the checkpoint's own."""
+def request(picture, query, template=None, history=(), tokens=16, expect=False, end="clear"):
+    """One case; `template` None means the checkpoint's own.
+
+    `end` is what the answer must end with: any `clear` token, the `stop` id, or an
+    exact `tie` in bf16 that the lowest id wins.
+    """
     return {"picture": picture, "query": query, "template": template,
-            "history": [list(turn) for turn in history], "tokens": tokens, "expect": expect}
+            "history": [list(turn) for turn in history], "tokens": tokens, "expect": expect,
+            "end": end}
 
 
 def wrapped(query, **options):
@@ -50,21 +61,22 @@ def wrapped(query, **options):
 
 
 # Pictures: (width, height, mode).  The mode is Pillow's, or `RGB-rotated` for an
-# RGB file with an orientation tag, or `P-transparent`.
-#
-# `rows` chooses what is stored of long stages, see `stored_rows`.
+# RGB file with an orientation tag, or `P-transparent`.  A fourth entry chooses another
+# random content.
+# `bf16_limit` is the relative distance allowed after any block and for the logits.
 
 CHECKPOINTS = {
     "hd64-bf16": {
         "options": "--hidden 128 --heads 2 --inter 72 --layers 2 --vocab 448 --vision-hidden 64 "
-                   "--vision-heads 1 --vision-inter 128 --vision-layers 2 --image-size 70",
-        "pictures": [(93, 61, "RGB"), (40, 75, "P"), (70, 70, "RGBA"), (33, 20, "L")],
+                   "--vision-heads 1 --vision-inter 128 --vision-layers 2 --image-size 70 "
+                   "--eos-scale 0.75",
+        "pictures": [(93, 61, "RGB"), (40, 75, "P"), (70, 70, "RGBA"), (33, 20, "L", 11)],
         "cases": [request(0, QUESTIONS[0], expect=True), request(1, QUESTIONS[1], "vqa"),
-                  request(2, QUESTIONS[2], "base"), request(3, "", "base"),
+                  request(2, QUESTIONS[2], "base", expect=True), request(3, "", "base"),
                   request(0, QUESTIONS[3], "chat", TURNS, tokens=20),
-                  request(1, "Où est  l'œuf?\n🦙"),
-                  request(None, "Hello, who are you?", "chat", expect=True),
-                  wrapped("What is a bird?")]},
+                  request(1, "Où est  l'œuf?\n🦙 {}"),
+                  request(None, "Hello, {}!", "chat", expect=True),
+                  wrapped("What is a {}?")]},
     "hd80-f16-sharded": {
         "options": "--hidden 160 --heads 2 --inter 77 --layers 2 --vocab 400 --vision-hidden 112 "
                    "--vision-heads 1 --vision-inter 100 --vision-layers 1 --image-size 112 "
@@ -72,24 +84,27 @@ CHECKPOINTS = {
         "pictures": [(121, 87, "RGB"), (57, 130, "RGB"), (64, 50, "LA")],
         "cases": [request(0, QUESTIONS[1], expect=True), request(1, QUESTIONS[0], "chat"),
                   request(2, QUESTIONS[3], "base"), request(1, QUESTIONS[2], "vqa", TURNS),
-                  request(None, "What is 12 + 30?", "vqa", expect=True)]},
+                  request(None, "What is 12 + 30 {}s?", "vqa", expect=True),
+                  request(None, "What is a {}?", "chat", end="stop"),
+                  request(None, QUESTIONS[3], end="tie")]},
     "hd112-bf16": {
         "options": "--hidden 112 --heads 1 --inter 100 --layers 2 --vocab 400 --vision-hidden 80 "
                    "--vision-heads 1 --vision-inter 64 --vision-layers 2 --image-size 224 "
                    "--template base",
         "pictures": [(150, 101, "RGB"), (37, 61, "RGB"), (240, 230, "P")],
-        "cases": [request(0, QUESTIONS[3], expect=True), request(1, ""),
+        "cases": [request(0, QUESTIONS[3], expect=True), request(2, ""),
                   request(2, QUESTIONS[0], "chat"), request(0, QUESTIONS[4], "vqa"),
                   request(1, QUESTIONS[1], "base", TURNS),
-                  request(None, "Once upon a time", expect=True)]},
+                  request(None, "Once upon a time a {}", expect=True)]},
     "hd128-f32": {
         "options": "--hidden 128 --heads 1 --inter 99 --layers 1 --vocab 400 --vision-hidden 66 "
                    "--vision-heads 2 --vision-inter 70 --vision-layers 2 --image-size 64 "
                    "--patch 16 --dtype f32 --template base",
         "pictures": [(64, 49, "RGB"), (63, 64, "RGB-rotated"), (20, 90, "1")],
-        "cases": [request(0, QUESTIONS[0], "chat", expect=True), request(1, QUESTIONS[5]),
-                  request(2, QUESTIONS[1], "vqa"), request(0, "", tokens=24),
-                  request(None, "Hi", "chat", TURNS, expect=True)]},
+        "cases": [request(0, QUESTIONS[0], "chat", expect=True),
+                  request(1, QUESTIONS[5], expect=True),
+                  request(2, QUESTIONS[1], "vqa"), request(2, "", tokens=24),
+                  request(None, "Hi {}", "chat", TURNS, expect=True)]},
     "hd20-odd-bf16": {
         "options": "--hidden 100 --heads 5 --inter 33 --layers 2 --vocab 1031 --text-vocab 1024 "
                    "--vision-hidden 45 --vision-heads 3 --vision-inter 50 --vision-layers 3 "
@@ -97,42 +112,49 @@ CHECKPOINTS = {
         "pictures": [(1, 1, "RGB"), (47, 31, "RGB"), (48, 17, "P-transparent")],
         "cases": [request(1, QUESTIONS[0], expect=True), request(0, QUESTIONS[1]),
                   request(2, QUESTIONS[2], "vqa"), request(1, QUESTIONS[4], "chat", TURNS * 2),
-                  request(None, QUESTIONS[0], expect=True)]},
+                  request(None, QUESTIONS[0], expect=True),
+                  request(None, QUESTIONS[1], end="tie")]},
     "deep-bf16": {
         "options": "--hidden 48 --heads 2 --inter 40 --layers 10 --vocab 448 --vision-hidden 36 "
                    "--vision-heads 3 --vision-inter 48 --vision-layers 9 --image-size 40 "
-                   "--patch 8 --shards 2 --branch-gain 0.5",
+                   "--patch 8 --shards 2",
+        "bf16_limit": 1.5e-2,
         "pictures": [(53, 40, "RGB"), (80, 81, "RGB"), (40, 40, "L")],
-        "cases": [request(0, QUESTIONS[0]), request(1, LONG_TEXT, expect=True),
-                  request(2, QUESTIONS[5], "vqa"), request(1, "And now?", "chat", TURNS),
-                  request(None, "Hello", "chat"),
-                  request(None, LONG_TEXT, "base", expect=True)]},
+        "cases": [request(0, QUESTIONS[0], expect=True),
+                  request(1, LONG_TEXT + "{}", expect=True),
+                  request(2, QUESTIONS[5], "vqa"), request(1, "And the {}?", "chat", TURNS),
+                  request(None, "Hello {}", "chat"),
+                  request(None, LONG_TEXT * 2 + "{}", "base", expect=True)]},
     "small-values-f32": {
         "options": "--hidden 64 --heads 2 --inter 80 --layers 2 --vocab 400 --vision-hidden 48 "
                    "--vision-heads 4 --vision-inter 64 --vision-layers 2 --image-size 56 "
                    "--dtype f32 --stream-scale 0.004 --vision-branch 0.01 "
-                   "--projection-gain 0.004 --gelu-shift -2.5 --fc1-gain 0.4 --adapter-gain 20",
-        "pictures": [(56, 30, "RGB"), (29, 71, "RGB")],
+                   "--projection-gain 0.004 --gelu-shift -2.5 --fc1-gain 0.4 --tower-gain 0.5 "
+                   "--adapter-shift -2.5 --adapter-gain 30 --branch-gain 0.4",
+        "bf16_limit": 2e-2,
+        "pictures": [(56, 30, "RGB", 2), (29, 71, "RGB")],
         "cases": [request(0, QUESTIONS[0], expect=True), request(1, QUESTIONS[1], "vqa"),
                   request(0, "", "base"),
-                  request(None, "Hello, who are you?", expect=True)]},
+                  request(None, "Hello, {}!", expect=True),
+                  request(None, QUESTIONS[1], end="tie")]},
     "rounding-bf16": {
         "options": "--hidden 128 --heads 2 --inter 48 --layers 1 --vocab 400 "
                    "--vision-hidden 32 --vision-heads 2 --vision-inter 32 --vision-layers 1 "
-                   "--image-size 28 --common-mode 14 --branch-gain 0.2",
+                   "--image-size 28 --common-mode 14",
+        "bf16_limit": 2e-2,
         "pictures": [(28, 28, "RGB"), (31, 19, "RGB")],
         "cases": [request(0, QUESTIONS[0], expect=True), request(1, QUESTIONS[1], "vqa"),
                   request(0, QUESTIONS[2], "base"),
-                  request(None, "Hello, who are you?", expect=True, tokens=24),
-                  wrapped("What is a bird?", tokens=24)]},
+                  request(None, "Hello, {}!", expect=True, tokens=24),
+                  wrapped("What is a {}?", tokens=24)]},
     "grid35-bf16": {
         "options": "--hidden 64 --heads 1 --inter 72 --layers 1 --vocab 400 --vision-hidden 32 "
                    "--vision-heads 1 --vision-inter 40 --vision-layers 1 --image-size 490",
         "pictures": [(90, 120, "RGB"), (61, 47, "RGB")],
         "cases": [request(0, QUESTIONS[0], expect=True),
                   request(1, QUESTIONS[3], "base", tokens=12),
-                  request(1, "And now?", "chat", TURNS, tokens=12),
-                  request(None, "Hello", expect=True)]},
+                  request(1, "And the {}?", "chat", TURNS, tokens=12),
+                  request(None, "Hello {}", expect=True)]},
 }
 
 
@@ -217,6 +239,111 @@ def keep(stage, value, rows):
     return value if rows[kind] is None else value[rows[kind]]
 
 
+class Search:
+    """Finds queries whose greedy answers do not depend on rounding noise."""
+
+    def __init__(self, folder, models, tokenizer, pictures):
+        self.folder, self.models, self.tokenizer = folder, models, tokenizer
+        self.pictures = pictures
+        self.full_logits = oracle.FullLogits(folder, "bf16")
+        self.last = {}
+
+    def start(self, mode, picture, text):
+        """Ids, types, visual embeddings, cache and its length for a prompt.
+
+        The cache holds what the prompt shares with the one before it.
+        """
+        model = self.models[mode]
+        ids, types = model.prompt(self.tokenizer.encode(text), picture is not None)
+        if (mode, picture) not in self.last:
+            path = os.path.join(self.folder, picture or "")
+            self.last[mode, picture] = [], model.encode_picture(path) if picture else None, {}
+        old, visual, kv = self.last[mode, picture]
+        shared = 0
+        while shared < min(len(old), len(ids) - 1) and old[shared] == ids[shared]:
+            shared += 1
+        kv = {k: (key[:shared], value[:shared]) for k, (key, value) in kv.items()}
+        return ids, types, visual, kv if shared else {}, shared
+
+    def answer(self, mode, picture, text, tokens, least):
+        """Greedy answer, cut before the first unclear token: (ids, what ends it).
+
+        The end is `clear`, `stop`, `tie` (the tied token is included), or None where
+        fewer than `least` tokens are clear.
+        """
+        model = self.models[mode]
+        ids, types, visual, kv, first = self.start(mode, picture, text)
+        answer = []
+        while len(answer) < tokens:
+            before = dict(kv)
+            logits = model.forward(ids, types, visual, kv, first)
+            if not answer:
+                self.last[mode, picture] = list(ids), visual, dict(kv)
+            best = int(np.argmax(logits.numpy()))
+            top = torch.topk(logits, 2).values
+            if top[0] - top[1] < CLEAR[mode]:
+                if mode == "bf16" and top[0] == top[1] and best not in model.config.eos:
+                    full = self.full_logits.forward(ids, types, visual, before, first)
+                    if full.argmax() != best:
+                        return [*answer, best], "tie"
+                return answer, "clear" if len(answer) >= least else None
+            if best in model.config.eos:
+                return answer, "stop"
+            answer.append(best)
+            first = len(ids)
+            ids.append(best)
+            types.append(0)
+        return answer, "clear"
+
+    def suits(self, picture, text, tokens, end):
+        """The number of tokens to generate if the prompt is good for a case, or 0.
+
+        Answers must not repeat one token, must be equal in both modes and not be the
+        same for all pictures.
+        """
+        least = LEAST_TOKENS if end == "clear" else 3
+        answer, how = self.answer("bf16", picture, text, tokens, least)
+        if how != end or len(answer) < least or len(set(answer)) < 2:
+            return 0
+        count = tokens if end == "stop" else len(answer)
+        exact = self.answer("f32", picture, text, count, least)
+        if len(exact[0]) < len(answer) or (end != "tie" and exact != (answer, end)):
+            return 0
+        others = [p for p in self.pictures if p != picture] if picture else []
+        if others and all(self.answer("f32", p, text, count, 0)[0] == answer for p in others):
+            return 0
+        return count
+
+    def clear_tokens(self, picture, text, tokens):
+        """How many tokens are clear in both modes; all if the answer stops."""
+        found = [self.answer(mode, picture, text, tokens, 0) for mode in ("bf16", "f32")]
+        if found[0] == found[1] and found[0][1] == "stop":
+            return tokens
+        return min(len(answer) - (how == "tie") for answer, how in found)
+
+
+def fill_query(search, number, wanted, template, picture):
+    """Query and number of tokens of a case."""
+    words = make_checkpoint.NOUNS
+    words = [*words, *(f"{c} {n}" for c in make_checkpoint.COLOURS for n in words)]
+    best = None
+    for k in range(CANDIDATES):
+        query = wanted["query"].replace("{}", words[(11 * number + k) % len(words)])
+        text = oracle.prompt_text(template, query, wanted["history"])
+        if query != wanted["query"]:
+            tokens = search.suits(picture, text, wanted["tokens"], wanted["end"])
+            if tokens:
+                return query, tokens
+        tokens = search.clear_tokens(picture, text, wanted["tokens"])
+        if not best or tokens > best[1]:
+            best = query, tokens
+        if query == wanted["query"]:
+            break
+    if best[1] == 0:
+        raise ValueError(f"case {number}: no word makes the first token clear")
+    return best
+
+
 def run_case(case, store, models, tokenizer, folder, expected):
     """Fill in the results of a case in both modes; `store` adds its stages to `expected`."""
     picture = os.path.join(folder, case["picture"]) if case["picture"] else None
@@ -239,8 +366,17 @@ def run_case(case, store, models, tokenizer, folder, expected):
                     dtype, keep(stage, value, case["rows"]).numpy().astype(np.float32))
 
 
-def make_checkpoint_fixture(root, name, seed):
-    """Write one checkpoint folder with its pictures, cases and expected values."""
+def stored_queries(name):
+    """Query and number of tokens of the stored cases of a checkpoint."""
+    with open(os.path.join(FIXTURES, name, "cases.json")) as source:
+        return [(case["query"], case["max_tokens"]) for case in json.load(source)["cases"]]
+
+
+def make_checkpoint_fixture(root, name, seed, queries=None):
+    """Write one checkpoint folder with its pictures, cases and expected values.
+
+    `queries` are the queries and numbers of tokens; without them they are searched for.
+    """
     spec = CHECKPOINTS[name]
     folder = os.path.join(root, name)
     options = ["--text-vocab", "400", *spec["options"].split()]
@@ -248,35 +384,38 @@ def make_checkpoint_fixture(root, name, seed):
         [folder, "--seed", str(seed), "--name", name, *options]))
     os.makedirs(os.path.join(folder, "pictures"))
     pictures = []
-    for k, (width, height, mode) in enumerate(spec["pictures"]):
+    for k, (width, height, mode, *content) in enumerate(spec["pictures"]):
         pictures.append(f"pictures/{k}.png")
-        picture = draw_picture(width, height, mode, np.random.default_rng([seed, k]))
+        picture = draw_picture(width, height, mode, np.random.default_rng([seed, k, *content]))
         save_picture(picture, os.path.join(folder, pictures[-1]), mode)
 
     models = {mode: oracle.Model(folder, mode) for mode in ("f32", "bf16")}
     tokenizer = oracle.Tokenizer(folder)
+    search = Search(folder, models, tokenizer, pictures)
     cases, expected = [], {}
     for k, wanted in enumerate(spec["cases"]):
         template = wanted["template"] or models["f32"].config.template
-        text = oracle.prompt_text(template, wanted["query"], wanted["history"])
         picture = None if wanted["picture"] is None else pictures[wanted["picture"]]
+        query, tokens = queries[k] if queries else fill_query(search, k, wanted, template, picture)
+        text = oracle.prompt_text(template, query, wanted["history"])
         ids, types = models["f32"].prompt(tokenizer.encode(text), picture is not None)
         case = {"id": k, "picture": picture, "template": template, "history": wanted["history"],
-                "query": wanted["query"], "prompt_text": text, "prompt_ids": ids,
+                "query": query, "prompt_text": text, "prompt_ids": ids,
                 "token_type_ids": types, "position_ids": oracle.position_ids(types),
-                "expert": oracle.expert_mask(types), "max_tokens": wanted["tokens"], "rows": None}
+                "expert": oracle.expert_mask(types), "max_tokens": tokens, "rows": None}
         run_case(case, wanted["expect"], models, tokenizer, folder, expected)
         cases.append(case)
-    write_cases(os.path.join(folder, "cases.json"), name, cases)
+    write_cases(os.path.join(folder, "cases.json"), name, spec.get("bf16_limit", 1e-2), cases)
     os.makedirs(os.path.join(folder, "expected"), exist_ok=True)
     safetensors_io.write_arrays(os.path.join(folder, "expected", "model.safetensors"), expected,
                                 {"checkpoint": name})
 
 
-def write_cases(path, name, cases):
+def write_cases(path, name, bf16_limit, cases):
     """cases.json with one key a line, so that lists do not take a line per number."""
     with open(path, "w") as out:
-        out.write('{\n "checkpoint": %s,\n "cases": [\n' % json.dumps(name))
+        out.write('{\n "checkpoint": %s,\n "bf16_limit": %s,\n "cases": [\n'
+                  % (json.dumps(name), json.dumps(bf16_limit)))
         for k, case in enumerate(cases):
             lines = [f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in case.items()]
             separator = "," if k + 1 < len(cases) else ""
@@ -356,11 +495,14 @@ def write_lines(path, entries):
         out.write("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
 
 
-def make_all(root, names):
-    """Write all fixtures (checkpoints only those in `names`) below `root`."""
+def make_all(root, names, search=True):
+    """Write all fixtures (checkpoints only those in `names`) below `root`.
+
+    Without `search` the queries are those of the stored fixtures.
+    """
     for seed, name in enumerate(CHECKPOINTS, 1):
         if name in names:
-            make_checkpoint_fixture(root, name, seed)
+            make_checkpoint_fixture(root, name, seed, None if search else stored_queries(name))
             print(f"made {name}", flush=True)
     make_resize_vectors(root)
     with open(os.path.join(root, "rope.json"), "w") as out:
@@ -424,7 +566,7 @@ def files_below(root, names):
 def check(names):
     """Make the fixtures again and list the files that differ from the stored ones."""
     with tempfile.TemporaryDirectory() as root:
-        make_all(root, names)
+        make_all(root, names, search=False)
         made, stored = files_below(root, names), files_below(FIXTURES, names)
         wrong = sorted(made ^ stored)
         wrong += [path for path in sorted(made & stored)
