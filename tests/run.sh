@@ -13,7 +13,7 @@ Installs missing Debian packages, builds, runs the suites, and ends with
   unit conform golden e2e lint   on the build of gcc
   clang                          builds with clang, warnings are errors, and runs unit
   asan                           AddressSanitizer and UndefinedBehaviorSanitizer
-  tsan                           ThreadSanitizer
+  tsan                           ThreadSanitizer, on what has threads
 END
 }
 
@@ -102,7 +102,7 @@ run_tsan()
     if setarch "$(uname -m)" -R true 2>/dev/null; then
         wrap="setarch $(uname -m) -R"
     fi
-    run_suites tsan 10 unit e2e
+    run_suites tsan 10 threads e2e
     wrap=
     unset TSAN_OPTIONS
 }
