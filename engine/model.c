@@ -476,7 +476,7 @@ static int load_param(cog_model *m, size_t *bytes, const struct param *p, int la
         *bytes += part[n++]->bytes;
     }
     rc = m->ops->weight(m->be, weight_at(m, p, layer), part, n, p->use, err);
-    if (rc < 0 && err)
+    if (rc < 0)
         cog_err_prefix(err, "tensor '%s'", part[0]->name);
     return rc;
 }

@@ -247,7 +247,7 @@ static int parse_header(cog_safetensors *s, int shard, size_t header_len, cog_er
     json_decref(root);
     if (rc == 0)
         rc = check_layout(s, first, data_size, err);
-    if (rc < 0 && err)
+    if (rc < 0)
         cog_err_prefix(err, "%s", f->name);
     return rc;
 }
