@@ -16,18 +16,19 @@ int cog_err_set(cog_err *err, int code, const char *fmt, ...)
     return code;
 }
 
-int cog_err_prefix(cog_err *err, const char *fmt, ...)
+void cog_err_prefix(cog_err *err, const char *fmt, ...)
 {
     char head[sizeof(err->text)], whole[2 * sizeof(err->text) + 2];
     va_list ap;
 
+    if (!err)
+        return;
     va_start(ap, fmt);
     vsnprintf(head, sizeof(head), fmt, ap);
     va_end(ap);
     snprintf(whole, sizeof(whole), "%s: %s", head, err->text);
     memcpy(err->text, whole, sizeof(err->text) - 1);
     err->text[sizeof(err->text) - 1] = '\0';
-    return err->code;
 }
 
 const char *cog_err_name(int code)

@@ -28,9 +28,9 @@ typedef struct cog_err {
  * beyond the buffer is cut. */
 int cog_err_set(cog_err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Puts "prefix: " before a text already set; returns err->code. For adding the file or tensor that
+/* Puts "prefix: " before a text already set; NULL is fine. For adding the file or tensor that
  * a lower layer did not know. */
-int cog_err_prefix(cog_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cog_err_prefix(cog_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The code as a word ("EINVAL"), for logs. */
 const char *cog_err_name(int code);
