@@ -154,10 +154,30 @@ static void end(cog_engine *e, struct fake_request *f, int status)
 
 /* ------------------------------------------------------------------ the thread */
 
+/* False when that was the end of the request. */
+static bool send_token(cog_engine *e, struct fake_request *f)
+{
+    char text[4096];
+
+    if (!next_token(f, text, sizeof(text))) {
+        post_finish(e, f, f->sent >= f->r->max_tokens ? COG_FINISH_LENGTH : COG_FINISH_STOP, -1);
+        end(e, f, 0);
+        return false;
+    }
+    for (int i = 0; i < f->r->n_stop; i++) {
+        if (strstr(text, f->r->stop[i])) {
+            post_finish(e, f, COG_FINISH_STOP, i);
+            end(e, f, 0);
+            return false;
+        }
+    }
+    post_text(e, f, text);
+    return true;
+}
+
 static void step(cog_engine *e, struct fake_request *f)
 {
     uint64_t now = cog_now_ns();
-    char text[4096];
     long fail = option(f->script, "fail=", -1);
 
     if (f->is_cancelled) {
@@ -181,19 +201,10 @@ static void step(cog_engine *e, struct fake_request *f)
         end(e, f, COG_EDEVICE);
         return;
     }
-    if (!next_token(f, text, sizeof(text))) {
-        post_finish(e, f, f->sent >= f->r->max_tokens ? COG_FINISH_LENGTH : COG_FINISH_STOP, -1);
-        end(e, f, 0);
-        return;
-    }
-    for (int i = 0; i < f->r->n_stop; i++) {
-        if (strstr(text, f->r->stop[i])) {
-            post_finish(e, f, COG_FINISH_STOP, i);
-            end(e, f, 0);
+    for (long i = option(f->script, "burst=", 1); i > 0; i--) {
+        if (!send_token(e, f))
             return;
-        }
     }
-    post_text(e, f, text);
     f->next_ns = now + (uint64_t)option(f->script, "every=", 0) * 1000000;
 }
 

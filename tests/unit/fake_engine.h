@@ -4,6 +4,7 @@
  *     count=N   N tokens "t0 ", "t1 ", ... instead of repeating the script itself
  *     every=MS  between tokens (default 0)
  *     bytes=N   of each token's text
+ *     burst=N   tokens at once (default 1)
  *     first=MS  before the first token
  *     fail=N    END with COG_EDEVICE after N tokens
  *     hold      no token until the request is cancelled or its deadline passes

@@ -125,16 +125,16 @@ static void stuck_engine(void **state)
     fixture *f = *state;
     http_client c;
 
-    f->cfg.watchdog_ms = 100;
+    f->cfg.watchdog_ms = 500;
     fixture_start(f);
-    usleep(200000);
+    usleep(700000);
     expect_get(f, "/livez", 200, "ok"); /* idle is not stuck */
     c = begin_chat(f, "hold", "");
     assert_true(fixture_wait(f, fake_engine_live, 1));
-    usleep(200000);
+    usleep(700000);
     expect_get(f, "/livez", 200, "ok"); /* busy is not stuck */
     fake_engine_stall(f->engine);
-    usleep(200000);
+    usleep(700000);
     expect_get(f, "/livez", 503, "stuck");
     client_close(&c);
 }
@@ -163,11 +163,11 @@ static void draining_finishes_what_runs(void **state)
     http_client stream, whole;
     http_response r;
 
-    f->cfg.drain_delay_ms = 300;
+    f->cfg.drain_delay_ms = 1500;
     f->cfg.drain_timeout_ms = 10000;
     fixture_start(f);
-    stream = begin_chat(f, "count=40 every=20", ",\"stream\":true");
-    whole = begin_chat(f, "count=40 every=20", "");
+    stream = begin_chat(f, "count=40 every=50", ",\"stream\":true");
+    whole = begin_chat(f, "count=40 every=50", "");
     assert_true(client_wait_for(&stream, "t2 "));
     assert_true(fixture_wait(f, fake_engine_live, 2));
     kill(getpid(), SIGTERM);

@@ -405,6 +405,29 @@ static void too_large_chunked(void **state)
     cog_free(piece);
 }
 
+/* Dropping a refused body has an end. */
+static void endless_body(void **state)
+{
+    fixture *f = *state;
+    http_client c = client_open(f->address);
+    char *piece = spaces(0x100000);
+    bool is_open = true;
+    int n = 0;
+
+    send_head(&c, "Transfer-Encoding: chunked\r\n");
+    for (; is_open && n < 100; n++)
+        is_open = client_puts(&c, "100000\r\n") && client_send(&c, piece, 0x100000) &&
+                  client_puts(&c, "\r\n");
+    assert_false(is_open);
+    assert_true(n > 64);
+    client_close(&c);
+    c = client_open(f->address);
+    send_head(&c, "Content-Length: 99999999999\r\n");
+    expect_error(client_read(&c, false), 413, "request_body_too_large");
+    client_close(&c);
+    cog_free(piece);
+}
+
 /* A body that will come holds its share of the budget; one beyond it is refused and comes back. */
 static void body_budget(void **state)
 {
@@ -413,9 +436,9 @@ static void body_budget(void **state)
     char *body = spaces(150000);
     http_response r;
 
-    send_head(&held, "Content-Length: 150000\r\n");
+    send_head(&held, "Content-Length: 150000\r\nExpect: 100-continue\r\n");
+    assert_true(client_wait_for(&held, "100 Continue"));
     client_puts(&held, "{");
-    usleep(50000);
     late = client_open(f->address);
     send_head(&late, "Content-Length: 150000\r\n");
     client_send(&late, body, 150000);
@@ -697,6 +720,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(largest_body_passes, setup_small, teardown),
         cmocka_unit_test_setup_teardown(too_large_with_expect, setup_small, teardown),
         cmocka_unit_test_setup_teardown(too_large_chunked, setup_small, teardown),
+        cmocka_unit_test_setup_teardown(endless_body, setup_small, teardown),
         cmocka_unit_test_setup_teardown(body_budget, setup_small, teardown),
         STARTED(large_heads),
         STARTED(malformed),
