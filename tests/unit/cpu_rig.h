@@ -136,7 +136,8 @@ static inline void rig_decoder(rig *g)
 }
 
 /* flags: the instruction sets allowed (cog_cpu_set_mask). */
-static inline void rig_open(rig *g, cog_dtype dtype, int threads, unsigned flags)
+static inline void rig_open_as(rig *g, cog_dtype dtype, int threads, unsigned flags, int block,
+                               int kv_heads)
 {
     cog_err err = { 0 };
 
@@ -147,7 +148,7 @@ static inline void rig_open(rig *g, cog_dtype dtype, int threads, unsigned flags
         .inter = 77,
         .layers = 2,
         .heads = 5,
-        .kv_heads = 5,
+        .kv_heads = kv_heads,
         .head_dim = 18,
         .max_positions = 512,
         .rms_eps = 1e-5f,
@@ -176,7 +177,7 @@ static inline void rig_open(rig *g, cog_dtype dtype, int threads, unsigned flags
                                   .max_rows = 300,
                                   .max_seqs = 8,
                                   .max_images = 2,
-                                  .block = 16,
+                                  .block = block,
                                   .n_blocks = 64,
                                   .rope_cos = g->cos,
                                   .rope_sin = g->sin,
@@ -186,6 +187,11 @@ static inline void rig_open(rig *g, cog_dtype dtype, int threads, unsigned flags
     cog_cpu_set_mask(~0u);
     rig_vision(g);
     rig_decoder(g);
+}
+
+static inline void rig_open(rig *g, cog_dtype dtype, int threads, unsigned flags)
+{
+    rig_open_as(g, dtype, threads, flags, 16, 5);
 }
 
 static inline void rig_close(rig *g)
