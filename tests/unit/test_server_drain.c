@@ -213,7 +213,7 @@ static void draining_takes_the_rest_of_a_body(void **state)
     assert_true(client_wait_for(&c, "100 Continue"));
     client_send(&c, body, 1);
     kill(getpid(), SIGTERM);
-    usleep(400000);
+    usleep(1500000); /* several sweeps, after which an idle server would be gone */
     client_puts(&c, body + 1);
     r = client_read(&c, false);
     assert_int_equal(r.status, 200);
