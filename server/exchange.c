@@ -178,7 +178,6 @@ void cog_exchange_abandon(cog_exchange *x)
     if (x->route && x->route->cancel)
         x->route->cancel(x);
     cog_http_cut(x);
-    cog_http_resume(x);
 }
 
 void cog_exchange_log(cog_exchange *x)

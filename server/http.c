@@ -99,10 +99,16 @@ static enum MHD_Result suspend(cog_exchange *x)
     return MHD_YES;
 }
 
+/* MHD stops reading after a short read, and may so have missed the edge of a client that left; a
+ * reset socket raises none for the shutdown. Coming back into its epoll set raises one again. */
 void cog_http_cut(cog_exchange *x)
 {
-    if (x->mhd)
-        shutdown(x->conn->fd, SHUT_RDWR);
+    if (!x->mhd)
+        return;
+    shutdown(x->conn->fd, SHUT_RDWR);
+    if (!x->is_suspended)
+        suspend(x);
+    cog_http_resume(x);
 }
 
 /* ------------------------------------------------------------------ the watch */
@@ -133,8 +139,11 @@ static void on_left(uv_poll_t *p, int status, int events)
 
 void cog_http_watch(cog_exchange *x)
 {
-    struct cog_watch *w = cog_new(struct cog_watch);
+    struct cog_watch *w;
 
+    if (x->watch)
+        return;
+    w = cog_new(struct cog_watch);
     w->x = x;
     if (uv_poll_init(&x->server->loop, &w->poll, x->conn->fd) != 0) {
         cog_free(w);
@@ -323,6 +332,7 @@ static enum MHD_Result on_head(cog_exchange *x, const char *method, const char *
     if (cog_head_has_body(&x->head)) {
         x->stage = "body";
         enter(x->conn, COG_CONN_BODY);
+        cog_http_watch(x);
     }
     return MHD_YES;
 }
