@@ -181,7 +181,10 @@ void cog_admin_health(cog_exchange *x)
     cog_api_error err;
 
     if (!cog_status_check(x->server, &err)) {
-        cog_exchange_fail(x, &err);
+        cog_api_error_write(&x->reply.body, &err);
+        if (err.retry_after_s)
+            cog_reply_header(&x->reply, "Retry-After", "%d", err.retry_after_s);
+        answer_json(x, 503);
         return;
     }
     cog_buf_puts(&x->reply.body, "{\"status\":\"ok\"}");

@@ -40,6 +40,7 @@ typedef struct chat_job {
     bool has_roles;
     cog_chat_choice *choices; /* n of them */
     cog_chat_usage usage;
+    char user[9]; /* of the digest of the request's user, for the log */
     uint64_t picture_ns;
 } chat_job;
 
@@ -154,6 +155,13 @@ static uint64_t random_seed(void)
     return seed;
 }
 
+static void hash_user(char out[9], const char *user)
+{
+    cog_sha256 d = cog_sha256_of(&(cog_span){ user, strlen(user) }, 1);
+
+    snprintf(out, 9, "%02x%02x%02x%02x", d.byte[0], d.byte[1], d.byte[2], d.byte[3]);
+}
+
 static void build_request(chat_job *j)
 {
     const cog_chat *c = &j->chat;
@@ -183,6 +191,8 @@ static void build_request(chat_job *j)
     j->choices = cog_array(cog_chat_choice, (size_t)j->n);
     j->usage.prompt_tokens = r->prompt.n_tokens;
     j->usage.image_tokens = r->prompt.n_image_tokens;
+    if (c->user)
+        hash_user(j->user, c->user);
     j->ignored = j->chat.ignored;
     j->chat.ignored = (cog_buf){ 0 };
 }
@@ -589,11 +599,11 @@ static void on_end(chat_job *j, const cog_event *ev)
     j->is_submitted = false;
     count_end(x->server);
     snprintf(x->note, sizeof(x->note),
-             " prompt=%d image=%d completion=%d queue_ms=%.0f vision_ms=%.0f prefill_ms=%.0f "
-             "decode_ms=%.0f",
-             ev->usage.prompt_tokens, ev->usage.image_tokens, ev->usage.completion_tokens,
-             ms(ev->usage.queue_ns), ms(ev->usage.vision_ns), ms(ev->usage.prefill_ns),
-             ms(ev->usage.decode_ns));
+             " user=%s prompt=%d image=%d completion=%d queue_ms=%.0f vision_ms=%.0f "
+             "prefill_ms=%.0f decode_ms=%.0f",
+             j->user[0] ? j->user : "-", ev->usage.prompt_tokens, ev->usage.image_tokens,
+             ev->usage.completion_tokens, ms(ev->usage.queue_ns), ms(ev->usage.vision_ns),
+             ms(ev->usage.prefill_ns), ms(ev->usage.decode_ns));
     if (!x->is_gone && !x->reply.status && !x->is_stream_done) {
         if (ev->status == 0)
             answer(j, ev);
