@@ -14,6 +14,7 @@ Installs missing Debian packages, builds, runs the suites, and ends with
   clang                          builds with clang, warnings are errors, and runs unit
   asan                           AddressSanitizer and UndefinedBehaviorSanitizer
   tsan                           ThreadSanitizer, on what has threads
+  quickstart                     deploy/quickstart.sh --once: the demo answers its samples right
 END
 }
 
@@ -107,12 +108,32 @@ run_tsan()
     unset TSAN_OPTIONS
 }
 
+# The first command a person runs, in a release build of its own.
+run_quickstart()
+{
+    echo "== quickstart"
+    mkdir -p "$root/build"
+    port=$(python3 -c 'import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])')
+    result=FAIL
+    if sh "$root/deploy/quickstart.sh" --once --port "$port" >"$root/build/answers.log" 2>&1; then
+        result=OK
+        tail -n 1 "$root/build/answers.log"
+    else
+        tail -n 40 "$root/build/answers.log"
+    fi
+    echo "{\"name\": \"quickstart\", \"result\": \"$result\"}" >"$root/build/quickstart.json"
+    logs="$logs $root/build/quickstart.json"
+}
+
 gcc_suites='' others='' wrap=''
-[ $# -gt 0 ] || set -- unit conform golden e2e lint clang asan tsan
+[ $# -gt 0 ] || set -- unit conform golden e2e lint clang asan tsan quickstart
 for suite in "$@"; do
     case $suite in
     unit | conform | golden | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
-    clang | asan | tsan) others="$others $suite" ;;
+    clang | asan | tsan | quickstart) others="$others $suite" ;;
     *) usage >&2 && exit 2 ;;
     esac
 done
