@@ -64,15 +64,6 @@ run_suites()
     done
 }
 
-# The client that the end-to-end tests use; without network and cache they skip what needs it.
-install_client()
-{
-    e2e=$root/tests/e2e
-    [ -f "$e2e/package.json" ] && [ ! -d "$e2e/node_modules" ] || return 0
-    (cd "$e2e" && npm install --no-package-lock --no-audit --no-fund --loglevel=error) ||
-        echo "The npm client cannot be installed: what needs it is skipped."
-}
-
 run_gcc()
 {
     prepare gcc -Dwerror=true || return
@@ -139,7 +130,6 @@ for suite in "$@"; do
 done
 
 install_packages build test || exit 1
-install_client
 # shellcheck disable=SC2086 # a list of words
 [ -z "$gcc_suites" ] || run_gcc $gcc_suites
 for suite in $others; do
