@@ -88,33 +88,35 @@ start_server()
     done
 }
 
-# ask IMAGE TEMPLATE QUESTION: prints the answer
+# Asks what $work/case says; prints the answer.
 ask()
 {
-    base64 <"$1" | tr -d '\n' >"$work/picture"
-    case $1 in
+    image=$demo/$(jq -r .image "$work/case")
+    base64 <"$image" | tr -d '\n' >"$work/picture"
+    case $image in
     *.png) type=png ;;
     *.webp) type=webp ;;
     *.gif) type=gif ;;
     *) type=jpeg ;;
     esac
-    jq -n --arg type "image/$type" --rawfile picture "$work/picture" --arg template "$2" \
-        --arg question "$3" '{
-            messages: [{role: "user", content: [
-                {type: "image_url", image_url: {url: "data:\($type);base64,\($picture)"}},
-                {type: "text", text: $question}]}],
-            chat_template_kwargs: {template_version: $template},
-            temperature: 0, max_tokens: 200}' >"$work/request"
+    jq --arg type "image/$type" --rawfile picture "$work/picture" '{
+        messages: (
+            [.history // [] | .[] | {role: "user", content: .[0]}, {role: "assistant", content: .[1]}]
+            + [{role: "user", content: (
+                [{type: "image_url", image_url: {url: "data:\($type);base64,\($picture)"}}]
+                + [select(.question != "") | {type: "text", text: .question}])}]),
+        chat_template_kwargs: {template_version: (.template // "chat")},
+        temperature: 0, max_tokens: 200}' "$work/case" >"$work/request"
     curl -sS --max-time 300 -H 'Content-Type: application/json' --data-binary "@$work/request" \
         "$url/v1/chat/completions" >"$work/response" || return 1
-    jq -r '.choices[0].message.content // "error: \(.error.message)"' <"$work/response"
+    jq -r '.choices[0].message.content // "error: \(.error.message)"' "$work/response"
 }
 
-# is_right KIND ANSWER EXPECTED: words must agree; each expected box must be met by one of the
-# answer's with an intersection over union of one half
+# is_right ANSWER: words must agree; each expected box must be met by one of the answer's with an
+# intersection over union of one half
 is_right()
 {
-    jq -en --arg kind "$1" --arg answer "$2" --arg expected "$3" '
+    jq -e --arg answer "$1" '
         def plain: ascii_downcase | gsub("^\\s+|[\\s.]+$"; "");
         def boxes: [scan("\\d+,\\d+,\\d+,\\d+") | split(",") | map(tonumber)];
         def area: ([.[2] - .[0], 0] | max) * ([.[3] - .[1], 0] | max);
@@ -122,31 +124,32 @@ is_right()
             ([([.[0], $b[0]] | max), ([.[1], $b[1]] | max),
               ([.[2], $b[2]] | min), ([.[3], $b[3]] | min)] | area) as $common
             | $common / ([area + ($b | area) - $common, 1] | max);
-        if $kind == "box" then
-            ($answer | boxes) as $found | ($expected | boxes) as $wanted
+        if .kind == "box" then
+            ($answer | boxes) as $found | (.answer | boxes) as $wanted
             | ($found | length) == ($wanted | length)
               and all($wanted[]; . as $w | any($found[]; iou($w) >= 0.5))
-        else ($answer | plain) == ($expected | plain) end' >/dev/null
+        else ($answer | plain) == (.answer | plain) end' "$work/case" >/dev/null
 }
 
 ask_samples()
 {
     right=0 total=0 last=
-    jq -r '.[] | .image as $image | .cases[]
-           | [$image, .template // "chat", .kind // "text", .question, .answer] | @tsv' \
-        "$demo/samples.json" >"$work/cases"
-    tab=$(printf '\t')
-    while IFS=$tab read -r image template kind question expected; do
+    jq -c '.[] | .image as $image | .cases[] | {$image} + .' "$demo/samples.json" >"$work/cases"
+    while IFS= read -r case; do
+        printf '%s\n' "$case" >"$work/case"
+        image=$(jq -r .image "$work/case")
         [ "$image" = "$last" ] || printf '\n%s\n' "$image"
         last=$image
-        answer=$(ask "$demo/$image" "$template" "$question")
+        question=$(jq -r '[(.history // [] | .[][]), .question] | join(" / ")
+            | if . == "" then "(the picture alone)" else . end' "$work/case")
+        answer=$(ask)
         total=$((total + 1))
-        if is_right "$kind" "$answer" "$expected"; then
+        if is_right "$answer"; then
             right=$((right + 1))
             printf '  \342\234\223 %s\n      %s\n' "$question" "$answer"
         else
             printf '  \342\234\227 %s\n      %s\n      expected: %s\n' "$question" "$answer" \
-                "$expected"
+                "$(jq -r .answer "$work/case")"
         fi
     done <"$work/cases"
     printf '\n%d of %d right\n' "$right" "$total"
