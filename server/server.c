@@ -22,7 +22,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { END_GRACE_MS = 2000 }; /* for flushing the last answers and for the engine's last events */
+enum {
+    END_GRACE_MS = 2000, /* for flushing the last answers and for the engine's last events */
+    EVENT_BATCH = 64,
+};
 
 const cog_server_config cog_server_defaults = {
     .max_body_bytes = 32u << 20,
@@ -160,11 +163,15 @@ static void check_engine(cog_server *s)
 static void take_events(cog_server *s)
 {
     cog_event *next;
+    int n = 0;
 
     for (cog_event *ev = cog_engine_take_events(s->engine); ev; ev = next) {
         next = (cog_event *)ev->link.next;
         cog_chat_on_event(ev->user, ev);
         cog_event_free(ev);
+        /* Bytes that MHD was not offered yet must not pile up to what a slow reader leaves. */
+        if (++n % EVENT_BATCH == 0)
+            cog_http_flush(s);
     }
 }
 
