@@ -92,8 +92,8 @@ void cog_scheduler_plan(cog_scheduler *s, cog_plan *p);
 /* The planned rows were computed. The engine then adds sampled tokens (n_tokens++) itself. */
 void cog_scheduler_commit(cog_plan *p);
 
-/* Up to max distinct pictures to encode next: those running sequences wait for, then at most max_waiting
- * of those at the head of the waiting list. Returns how many. */
+/* Up to max distinct pictures to encode next: those running sequences wait for, then at most
+ * max_waiting of those at the head of the waiting list. Returns how many. */
 int cog_scheduler_pictures(const cog_scheduler *s, cog_picture **out, int max, int max_waiting);
 
 #endif
