@@ -27,7 +27,7 @@ static void place(conform *c, const attn_case *a, int slot)
     void *v = conform_elements(c, (size_t)a->head_dim, 1);
 
     /* The last visible slot weighs most in some rows: losing it must show. */
-    if (slot == a->slots - 1)
+    if (slot == a->slots - 1 && a->rows > 0)
         for (int d = 0; d < a->head_dim; d++)
             conform_set(c, k, (size_t)d,
                         conform_get(c, a->q, (size_t)((a->rows - 1) * a->head_dim + d)));
