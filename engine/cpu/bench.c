@@ -11,7 +11,7 @@
 #include "engine/cpu/cpuflags.h"
 #include "engine/engine.h"
 
-#include <math.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -339,6 +339,7 @@ static void bench_rows(bench *b, row_kernel kernel, const char *name, int n)
            ceiling = bandwidth(b);
     char shape[32];
 
+    assert(n <= COG_GEMM_ROWS * COG_PANEL); /* a thread's acc takes the results */
     for (int i = 0; i < n; i++)
         c.w[i] = 1;
     snprintf(shape, sizeof(shape), "rows of %d", n);
