@@ -418,6 +418,7 @@ def bad_ones_next_to_good_ones(server):
 TESTS = [the_demo_sees, a_whole_answer, a_stream_to_the_letter, ways_to_send, other_addresses,
          every_picture_code_was_seen, two_pictures, bad_bodies, bad_heads, keys_are_asked_for,
          bad_ones_next_to_good_ones]
+tap.need_model(MODEL)
 with Server(BINARY, MODEL, '--max-body-bytes', '1MiB', '--max-image-bytes', '128KiB') as shared:
     code = tap.run(TESTS, shared)
 sys.exit(code)

@@ -201,6 +201,7 @@ def main():
     binary, model = os.path.abspath(sys.argv[1]), sys.argv[2]
     total = int(sys.argv[3]) if len(sys.argv) > 3 else 2000
     assert total >= 400, 'fewer do not show whether memory grows'
+    tap.need_model(model)
     # without deadlines, so that nothing but the client's leaving ends a connection
     with Server(binary, model, '--drain-delay', '0', '--body-idle-timeout', '1h', '--body-timeout',
                 '1h', '--keepalive-timeout', '1h', '--max-n', str(FLOOD)) as server:

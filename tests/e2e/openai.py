@@ -39,6 +39,7 @@ def install():
 
 def main():
     """One server for answers, with keys; one for what takes long, with a queue of one."""
+    tap.need_model(DEMO)
     folder, reason = install()
     if not folder:
         return tap.skip_all(reason)

@@ -1,4 +1,6 @@
 """Prints the results of test functions in the Test Anything Protocol."""
+import os
+import sys
 import traceback
 
 
@@ -21,3 +23,9 @@ def skip_all(reason):
     """Instead of run: nothing can be tested here."""
     print(f'1..0 # SKIP {reason}', flush=True)
     return 0
+
+
+def need_model(folder):
+    """Ends the program when the checkpoint is not there."""
+    if not os.path.exists(os.path.join(folder, 'config.json')):
+        sys.exit(skip_all(f'there is no model in {os.path.basename(folder)}'))
