@@ -78,7 +78,8 @@ typedef struct cog_kernels {
     cog_dtype dtype;
 
     /* acc[rows, 64] = (add ? acc : 0) + a[rows, k] * panel^T. lda in elements. Reads exactly k
-     * elements of each row of a. k is even when more of the sum follows in another call. */
+     * elements of each row of a. k is even when more of the sum follows in another call; but for
+     * the reference, which rounds there, the sum's bits do not show the cut. */
     void (*gemm)(float *acc, const void *a, size_t lda, int rows, const void *panel, int k,
                  bool add);
     /* dst[n] from acc[n], n <= 64; bias [n] or NULL. */
@@ -92,11 +93,11 @@ typedef struct cog_kernels {
     void (*attention)(void *const *out, const void *const *q, const int32_t *slots, int rows,
                       int head_dim, float scale, const cog_kv_view *kv, float *scratch);
 
-    /* dst = (x - mean) / sqrt(variance + eps) * w + b, over n; variance biased. Ba, Kiros, Hinton,
-     * "Layer normalization", 2016. */
+    /* dst = (x - mean) / sqrt(variance + eps) * w + b, over n; variance biased. dst may be x. Ba,
+     * Kiros, Hinton, "Layer normalization", 2016. */
     void (*layernorm)(void *dst, const void *x, const float *w, const float *b, int n, float eps);
-    /* dst = w * (x / sqrt(mean(x^2) + eps)): one rounding, after the weight. Zhang, Sennrich, "Root
-     * mean square layer normalization", 2019. */
+    /* dst = w * (x / sqrt(mean(x^2) + eps)): one rounding, after the weight. dst may be x. Zhang,
+     * Sennrich, "Root mean square layer normalization", 2019. */
     void (*rmsnorm)(void *dst, const void *x, const float *w, int n, float eps);
     /* dst = x / 2 * (1 + erf(x / sqrt 2)): the exact form. dst may be x. */
     void (*gelu)(void *dst, const void *x, int n);
