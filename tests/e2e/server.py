@@ -76,6 +76,11 @@ class Server:
         with open(f'/proc/{self.process.pid}/status', encoding='ascii') as f:
             return int(re.search(r'VmRSS:\s+(\d+)', f.read())[1])
 
+    def has_sanitizer(self):
+        """Whether it was built with one, which holds on to memory that was freed."""
+        with open(f'/proc/{self.process.pid}/maps', encoding='utf-8') as f:
+            return re.search(r'lib[atl]san\.', f.read()) is not None
+
     def sockets(self):
         """Descriptors that are sockets."""
         folder = f'/proc/{self.process.pid}/fd'
