@@ -32,8 +32,9 @@ typedef enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CLOSE } mess
 typedef struct message {
     cog_link link;
     message_kind kind;
-    cog_request *req; /* SUBMIT: owned */
-    uint64_t id;      /* CANCEL */
+    cog_request *req;     /* SUBMIT: owned */
+    uint64_t accepted_ns; /* SUBMIT */
+    uint64_t id;          /* CANCEL */
 } message;
 
 struct cog_engine {
@@ -48,6 +49,7 @@ struct cog_engine {
     cog_engine_state state;
     cog_engine_stats stats;
     cog_loaded loaded; /* written before phase becomes READY, immutable after */
+    bool is_loaded;    /* likewise: phase was READY once */
 
     /* the engine thread's */
     bool closing;
@@ -107,7 +109,10 @@ cog_event *cog_engine_take_events(cog_engine *e)
 
 cog_event *cog_engine_wait_events(cog_engine *e, uint64_t timeout_ns)
 {
-    return (cog_event *)cog_mailbox_wait(&e->events, cog_now_ns() + timeout_ns);
+    uint64_t now = cog_now_ns();
+
+    return (cog_event *)cog_mailbox_wait(
+        &e->events, timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX);
 }
 
 /* ------------------------------------------------------------------ jobs */
@@ -121,7 +126,23 @@ static void leave_queue(cog_engine *e, cog_job *j, uint64_t now)
     atomic_fetch_sub(&e->n_waiting, 1);
 }
 
-/* The one place where a job ends. */
+static void publish_stats(cog_engine *e)
+{
+    e->counts.waiting = atomic_load(&e->n_waiting);
+    e->counts.running = 0;
+    for (const cog_job *j = e->jobs; j; j = j->next)
+        e->counts.running += j->is_scheduled;
+    e->counts.blocks_free = e->sched.kv.n_free;
+    e->counts.blocks_used = e->sched.kv.n_blocks - e->sched.kv.n_free;
+    e->counts.features = e->vision.n_features;
+    e->counts.images_encoded = e->vision.n_encoded;
+    e->counts.images_shared = e->vision.n_shared;
+    pthread_mutex_lock(&e->state_lock);
+    e->stats = e->counts;
+    pthread_mutex_unlock(&e->state_lock);
+}
+
+/* The one place where a job ends. Who sees its END sees statistics without it. */
 static void end_job(cog_engine *e, cog_job *j, int status, const char *why)
 {
     uint64_t now = cog_now_ns();
@@ -136,7 +157,7 @@ static void end_job(cog_engine *e, cog_job *j, int status, const char *why)
         .image_tokens = j->req->prompt.n_image_tokens,
         .completion_tokens = j->completion_tokens,
         .queue_ns = j->scheduled_ns - j->accepted_ns,
-        .vision_ns = j->picture ? j->picture->encode_ns : 0,
+        .vision_ns = j->is_first_sender ? j->picture->encode_ns : 0,
         .prefill_ns = j->first_token_ns ? j->first_token_ns - j->scheduled_ns : 0,
         .decode_ns = j->first_token_ns ? now - j->first_token_ns : 0,
     };
@@ -147,6 +168,7 @@ static void end_job(cog_engine *e, cog_job *j, int status, const char *why)
     if (j->next)
         j->next->prev = j->prev;
     cog_job_free(j);
+    publish_stats(e);
     post(e, ev);
 }
 
@@ -156,13 +178,16 @@ static void end_all(cog_engine *e, int status, const char *why)
         end_job(e, e->jobs, status, why);
 }
 
-static void begin_job(cog_engine *e, cog_request *req)
+static void begin_job(cog_engine *e, cog_request *req, uint64_t accepted_ns)
 {
-    cog_vision_picture *picture = req->image ? cog_vision_take(&e->vision, req->image) : NULL;
+    bool is_new = false;
+    cog_vision_picture *picture =
+        req->image ? cog_vision_take(&e->vision, req->image, &is_new) : NULL;
     cog_job *j;
 
     req->image = NULL; /* the picture's now */
-    j = cog_job_new(req, picture, e->cfg.block, e->next_order++, cog_now_ns());
+    j = cog_job_new(req, picture, e->cfg.block, e->next_order++, accepted_ns);
+    j->is_first_sender = is_new;
     j->next = e->jobs;
     if (e->jobs)
         e->jobs->prev = j;
@@ -257,21 +282,27 @@ static int fork_job(cog_engine *e, cog_job *j, const float *logits)
 static void take_logits(cog_engine *e, cog_sequence *q, const float *logits)
 {
     cog_job *j = q->job;
-    int rc = 0;
 
-    if (!j->has_forked)
-        rc = fork_job(e, j, logits);
-    if (rc == 0)
-        rc = advance(e, q, logits);
-    if (rc < 0) {
-        cog_log(COG_ERROR, "event=bad_logits tokens=%d", q->sched.n_tokens);
-        end_job(e, j, rc, "the model produced no finite logits");
-        return;
-    }
+    if (!j->failed && !j->has_forked)
+        j->failed = fork_job(e, j, logits);
+    if (!j->failed)
+        j->failed = advance(e, q, logits);
     if (q->finished)
         cog_scheduler_remove(&e->sched, &q->sched);
-    if (j->n_live == 0)
-        end_job(e, j, 0, NULL);
+}
+
+/* Jobs end here and not while rows of logits are handed out: several rows may be of one job. */
+static void end_finished_jobs(cog_engine *e)
+{
+    for (cog_job *j = e->jobs, *next; j; j = next) {
+        next = j->next;
+        if (j->failed) {
+            cog_log(COG_ERROR, "event=bad_logits prompt_tokens=%d", j->req->prompt.n_tokens);
+            end_job(e, j, j->failed, "the model produced no finite logits");
+        } else if (j->n_live == 0) {
+            end_job(e, j, 0, NULL);
+        }
+    }
 }
 
 /* ------------------------------------------------------------------ steps */
@@ -315,6 +346,7 @@ static int run_step(cog_engine *e)
     cog_scheduler_commit(&e->plan);
     for (int i = 0; i < b->n_logits; i++)
         take_logits(e, e->batcher.sample[i], e->logits + (size_t)i * (size_t)vocab);
+    end_finished_jobs(e);
     return 0;
 }
 
@@ -324,7 +356,7 @@ static void handle(cog_engine *e, message *m, cog_engine_phase phase)
 {
     switch (m->kind) {
     case MESSAGE_SUBMIT:
-        begin_job(e, m->req);
+        begin_job(e, m->req, m->accepted_ns);
         if (phase == COG_ENGINE_FAILED)
             end_job(e, e->jobs, COG_EDEVICE, "the engine has failed");
         break;
@@ -368,22 +400,6 @@ static void publish(cog_engine *e, cog_engine_phase phase, double progress, cons
         e->cfg.notify(e->cfg.notify_arg);
 }
 
-static void publish_stats(cog_engine *e)
-{
-    e->counts.waiting = atomic_load(&e->n_waiting);
-    e->counts.running = 0;
-    for (const cog_job *j = e->jobs; j; j = j->next)
-        e->counts.running += j->is_scheduled;
-    e->counts.blocks_free = e->sched.kv.n_free;
-    e->counts.blocks_used = e->sched.kv.n_blocks - e->sched.kv.n_free;
-    e->counts.features = e->vision.n_features;
-    e->counts.images_encoded = e->vision.n_encoded;
-    e->counts.images_shared = e->vision.n_shared;
-    pthread_mutex_lock(&e->state_lock);
-    e->stats = e->counts;
-    pthread_mutex_unlock(&e->state_lock);
-}
-
 static void fail(cog_engine *e, int rc)
 {
     cog_err why;
@@ -406,14 +422,12 @@ static void serve(cog_engine *e)
         if (e->closing)
             return;
         expire_jobs(e);
-        if (e->jobs) {
-            rc = cog_vision_work(&e->vision, &e->sched);
-            if (rc == 0)
-                rc = run_step(e);
-            if (rc < 0) {
-                fail(e, rc);
-                phase = COG_ENGINE_FAILED;
-            }
+        rc = phase == COG_ENGINE_FAILED ? 0 : cog_vision_work(&e->vision, &e->sched);
+        if (rc == 0 && e->jobs)
+            rc = run_step(e);
+        if (rc < 0) {
+            fail(e, rc);
+            phase = COG_ENGINE_FAILED;
         }
         publish_stats(e);
     }
@@ -472,9 +486,12 @@ static void *engine_main(void *arg)
         rc = reserve(e, &err);
     if (rc < 0) {
         publish(e, COG_ENGINE_FAILED, 0, &err);
-        while (!e->closing) /* nothing was accepted before READY: only the close can come */
+        while (!e->closing) { /* nothing was accepted before READY: only the close can come */
+            atomic_store(&e->heartbeat_ns, cog_now_ns());
             take_messages(e, COG_ENGINE_FAILED);
+        }
     } else {
+        e->is_loaded = true;
         publish(e, COG_ENGINE_READY, 1, NULL);
         serve(e);
         end_all(e, COG_ECANCELED, "the engine is closing");
@@ -534,6 +551,7 @@ static void send(cog_engine *e, message_kind kind, cog_request *req, uint64_t id
 
     m->kind = kind;
     m->req = req;
+    m->accepted_ns = cog_now_ns();
     m->id = id;
     cog_mailbox_post(&e->inbox, &m->link);
 }
@@ -595,7 +613,7 @@ const cog_engine_info *cog_engine_get_info(cog_engine *e)
     cog_engine_state s;
 
     cog_engine_get_state(e, &s);
-    return s.phase == COG_ENGINE_LOADING || !e->loaded.model ? NULL : &e->loaded.info;
+    return s.phase == COG_ENGINE_LOADING || !e->is_loaded ? NULL : &e->loaded.info;
 }
 
 void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out)

@@ -94,7 +94,7 @@ int cog_forward_vision_begin(cog_forward *f, const uint8_t *const *rgb, int n)
     return 0;
 }
 
-int cog_forward_vision_layers(cog_forward *f, int max_layers, bool *done)
+int cog_forward_vision_layers(cog_forward *f, int max_layers, int *n_left)
 {
     cog_model *m = f->model;
     int n_layers = m->cfg.vision.layers;
@@ -107,7 +107,7 @@ int cog_forward_vision_layers(cog_forward *f, int max_layers, bool *done)
         trace(f, COG_TRACE_VIT_BLOCK, f->next_layer, f->vit_x, f->n_images * m->cfg.vision.tokens);
         f->next_layer++;
     }
-    *done = f->next_layer == n_layers;
+    *n_left = n_layers - f->next_layer;
     return 0;
 }
 

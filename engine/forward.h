@@ -40,7 +40,7 @@ int cog_forward_step(cog_forward *f, const cog_batch *b, float *logits);
  * end, which makes one act [image_tokens, hidden] for each picture, the caller's. abort drops a
  * pass at any time. */
 int cog_forward_vision_begin(cog_forward *f, const uint8_t *const *rgb, int n);
-int cog_forward_vision_layers(cog_forward *f, int max_layers, bool *done);
+int cog_forward_vision_layers(cog_forward *f, int max_layers, int *n_left);
 int cog_forward_vision_end(cog_forward *f, cog_act **features);
 void cog_forward_vision_abort(cog_forward *f);
 

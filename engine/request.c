@@ -2,6 +2,8 @@
 
 #include "base/alloc.h"
 
+#include <math.h>
+
 void cog_request_free(cog_request *r)
 {
     if (!r)
@@ -13,12 +15,23 @@ void cog_request_free(cog_request *r)
     cog_free(r);
 }
 
+/* NaN fails every comparison. */
+static bool is_sampling_in_range(const cog_sampling *p)
+{
+    return p->temperature >= 0 && p->temperature <= 100 && p->top_p >= 0 && p->top_p <= 1 &&
+           p->top_k >= 0 && p->min_p >= 0 && p->min_p <= 1 && p->repetition_penalty > 0 &&
+           p->repetition_penalty <= 100 && fabsf(p->frequency_penalty) <= 100 &&
+           fabsf(p->presence_penalty) <= 100;
+}
+
 int cog_request_check(const cog_request *r, const cog_engine_info *info, cog_err *err)
 {
     long total = (long)r->prompt.n_tokens + r->max_tokens;
 
     if (r->n < 1 || r->n > COG_MAX_CHOICES || r->n_stop < 0 || r->n_stop > COG_MAX_STOPS)
         return cog_err_set(err, COG_EINVAL, "choices or stop strings out of range");
+    if (!is_sampling_in_range(&r->sampling))
+        return cog_err_set(err, COG_EINVAL, "a sampling parameter is out of range");
     if (r->prompt.n_tokens < 1 || r->max_tokens < 1)
         return cog_err_set(err, COG_EINVAL, "a request needs a prompt and room for one token");
     if (total > info->context)

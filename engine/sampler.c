@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -48,11 +49,13 @@ void cog_sampler_free(cog_sampler *s)
 static void repeat(cog_sampler *s, int32_t id, float penalty)
 {
     float *l = &s->logits[id];
+    double value = *l > 0 ? (double)*l / (double)penalty : (double)*l * (double)penalty;
 
     if (s->seen[id])
         return;
     s->seen[id] = true;
-    *l = *l > 0 ? *l / penalty : *l * penalty;
+    if (isfinite(*l)) /* a client's penalty must not look like a broken model */
+        *l = value > FLT_MAX ? FLT_MAX : value < -FLT_MAX ? -FLT_MAX : (float)value;
 }
 
 static void penalise(cog_sampler *s, const cog_sampling *p, const cog_sample_context *ctx)
@@ -89,13 +92,24 @@ static int32_t argmax(const float *logits, int n)
     return best;
 }
 
-static int by_logit(const void *a, const void *b)
+static bool is_before(const candidate *x, const candidate *y)
 {
-    const candidate *x = a, *y = b;
+    return x->logit != y->logit ? x->logit > y->logit : x->id < y->id;
+}
 
-    if (x->logit != y->logit)
-        return x->logit > y->logit ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
+/* heap[0, n) is a heap with the best candidate on top, but for what stands at `at`. */
+static void sift_down(candidate *heap, int n, int at)
+{
+    candidate moving = heap[at];
+
+    for (int child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && is_before(&heap[child + 1], &heap[child]))
+            child++;
+        if (!is_before(&heap[child], &moving))
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moving;
 }
 
 static int by_id(const void *a, const void *b)
@@ -105,23 +119,39 @@ static int by_id(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* Keeps of the sorted candidates those top_k and top_p allow; returns how many. */
-static int truncate_sorted(const candidate *cand, int n, const cog_sampling *p)
+/* Moves what top_k and top_p allow to the end of cand[0, n), best last, and returns how many. A
+ * heap gives up its best as long as they are wanted: a vocabulary is much larger than what is kept
+ * of it. */
+static int take_best(candidate *cand, int n, const cog_sampling *p)
 {
+    int max_kept = p->top_k > 0 && p->top_k < n ? p->top_k : n, kept = 0;
     double total = 0, sum = 0;
-    int kept = 0;
+    float last = 0;
 
-    if (p->top_k > 0 && p->top_k < n) {
-        float kth = cand[p->top_k - 1].logit;
-        int k = p->top_k;
-        while (k < n && cand[k].logit == kth)
-            k++;
-        n = k;
+    for (int i = n / 2 - 1; i >= 0; i--)
+        sift_down(cand, n, i);
+    if (max_kept == n)
+        for (int i = 0; i < n; i++)
+            total += cand[i].p;
+    while (kept < n) {
+        candidate best = cand[0];
+
+        if (kept >= max_kept && best.logit != last) /* those equal to the k-th stay */
+            break;
+        if (max_kept == n && kept > 0 && sum >= (double)p->top_p * total)
+            break;
+        cand[0] = cand[n - 1 - kept];
+        cand[n - 1 - kept++] = best;
+        sift_down(cand, n - kept, 0);
+        sum += best.p;
+        last = best.logit;
     }
-    for (int i = 0; i < n; i++)
-        total += cand[i].p;
-    while (kept < n && (kept == 0 || sum < (double)p->top_p * total))
-        sum += cand[kept++].p;
+    if (max_kept < n) { /* top_p renormalises over what top_k kept */
+        int k = 0;
+        for (total = sum, sum = 0; k < kept && (k == 0 || sum < (double)p->top_p * total); k++)
+            sum += cand[n - 1 - k].p;
+        kept = k;
+    }
     return kept;
 }
 
@@ -129,6 +159,7 @@ static int32_t draw(cog_sampler *s, int32_t best, const cog_sampling *p,
                     const cog_sample_context *ctx)
 {
     double max = s->logits[best], total = 0, sum = 0, u;
+    candidate *cand = s->cand;
     int n = 0;
 
     for (int i = 0; i < s->vocab; i++) {
@@ -137,20 +168,21 @@ static int32_t draw(cog_sampler *s, int32_t best, const cog_sampling *p,
             s->cand[n++] = (candidate){ .logit = s->logits[i], .id = i, .p = weight };
     }
     if (p->top_k > 0 || p->top_p < 1) {
-        qsort(s->cand, (size_t)n, sizeof(*s->cand), by_logit);
-        n = truncate_sorted(s->cand, n, p);
-        qsort(s->cand, (size_t)n, sizeof(*s->cand), by_id);
+        int kept = take_best(s->cand, n, p);
+        cand += n - kept;
+        n = kept;
+        qsort(cand, (size_t)n, sizeof(*cand), by_id);
     }
     for (int i = 0; i < n; i++)
-        total += s->cand[i].p;
+        total += cand[i].p;
     u = cog_rng_unit(
         cog_rng_at(cog_rng_at(p->seed, (uint64_t)ctx->choice), (uint64_t)ctx->n_output));
     for (int i = 0; i < n; i++) {
-        sum += s->cand[i].p;
+        sum += cand[i].p;
         if (sum > u * total)
-            return s->cand[i].id;
+            return cand[i].id;
     }
-    return s->cand[n - 1].id;
+    return cand[n - 1].id;
 }
 
 int cog_sampler_pick(cog_sampler *s, int32_t *token, const float *logits, const cog_sampling *p,
@@ -163,6 +195,6 @@ int cog_sampler_pick(cog_sampler *s, int32_t *token, const float *logits, const 
     best = argmax(s->logits, s->vocab);
     if (best < 0 || s->logits[best] == INFINITY)
         return COG_EDEVICE;
-    *token = p->temperature < 1e-5f || p->top_p == 0 ? best : draw(s, best, p, ctx);
+    *token = cog_sampling_is_greedy(p) ? best : draw(s, best, p, ctx);
     return 0;
 }

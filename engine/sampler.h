@@ -1,28 +1,36 @@
 /* sampler.h - logits -> one token. Pure: equal inputs give equal tokens, whatever else the engine
  * does.
  *
- * Order: repetition, frequency and presence penalties; then, when temperature < 1e-5, the highest
+ * Order: repetition, frequency and presence penalties; then, when sampling is greedy, the highest
  * logit (lowest id on ties); otherwise division by the temperature, min_p, top_k, top_p and a draw.
- * Definitions:
  *
- *   repetition  (Keskar et al., "CTRL", 2019) a logit of a token seen in prompt text or output is
- * divided by the penalty when positive, multiplied when negative frequency   minus penalty * times
- * the token stands in the output;  presence: minus penalty once if it does min_p       keeps tokens
- * with p >= min_p * max p top_k       keeps the k highest logits, and those equal to the k-th top_p
- * (Holtzman et al., 2020) keeps the smallest set of most likely tokens whose probability,
- * renormalised over what min_p and top_k kept, reaches top_p; ties by lower id; at least one draw
- * the first kept token in order of id at which the running sum of probabilities exceeds u times
- * their total; u from a counter-based generator keyed by (seed, choice), counter = index of the
- * token in the answer */
+ * - repetition (Keskar et al., "CTRL", 2019): a logit of a token seen in prompt text or output is
+ *   divided by the penalty when positive, multiplied when negative; the result stays finite.
+ * - frequency: minus the penalty times how often the token stands in the output.
+ * - presence: minus the penalty once if it does.
+ * - min_p: keeps tokens with p >= min_p * max p.
+ * - top_k: keeps the k highest logits, and those equal to the k-th.
+ * - top_p (Holtzman et al., 2020): keeps the smallest set of most likely tokens whose probability,
+ *   renormalised over what min_p and top_k kept, reaches top_p; ties by lower id; at least one.
+ * - draw: the first kept token in order of id at which the running sum of probabilities exceeds u
+ *   times their total; u comes from a counter-based generator keyed by (seed, choice), its counter
+ *   is the index of the token in the answer. */
 #ifndef COG_ENGINE_SAMPLER_H
 #define COG_ENGINE_SAMPLER_H
 
 #include "engine/engine.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
-typedef struct cog_sampler
-    cog_sampler; /* scratch memory for one vocabulary; one thread at a time */
+/* True when no random number is drawn: equal choices may be computed once. */
+static inline bool cog_sampling_is_greedy(const cog_sampling *p)
+{
+    return p->temperature < 1e-5f || p->top_p == 0;
+}
+
+/* Scratch memory for one vocabulary; one thread at a time. */
+typedef struct cog_sampler cog_sampler;
 
 cog_sampler *cog_sampler_new(int vocab);
 void cog_sampler_free(cog_sampler *s); /* NULL is fine */

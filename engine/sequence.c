@@ -1,6 +1,7 @@
 #include "engine/sequence.h"
 
 #include "base/alloc.h"
+#include "engine/sampler.h"
 
 #include <string.h>
 
@@ -28,7 +29,7 @@ cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, u
     j->req = req;
     j->picture = picture;
     j->accepted_ns = now_ns;
-    j->n_seqs = req->sampling.temperature < 1e-5f || req->sampling.top_p == 0 ? 1 : req->n;
+    j->n_seqs = cog_sampling_is_greedy(&req->sampling) ? 1 : req->n;
     j->n_live = j->n_seqs;
     j->seq = cog_array(cog_sequence, (size_t)j->n_seqs);
     for (int i = 0; i < j->n_seqs; i++)

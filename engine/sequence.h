@@ -32,10 +32,12 @@ struct cog_job {
     cog_request *req;            /* owned */
     cog_vision_picture *picture; /* a reference, or NULL */
     cog_sequence *seq;           /* [n_seqs], owned */
-    int n_seqs;        /* req->n, or 1 when sampling is greedy and all answers are equal */
-    int n_live;        /* sequences not finished */
-    bool is_scheduled; /* had rows in some step */
-    bool has_forked;   /* the prompt's logits gave every sequence its first token */
+    int n_seqs;           /* req->n, or 1 when sampling is greedy and all answers are equal */
+    int n_live;           /* sequences not finished */
+    int failed;           /* COG_E... that ends it after this step, or 0 */
+    bool is_first_sender; /* its picture was not there before */
+    bool is_scheduled;    /* had rows in some step */
+    bool has_forked;      /* the prompt's logits gave every sequence its first token */
     uint64_t accepted_ns, scheduled_ns, first_token_ns;
     int completion_tokens;
 };

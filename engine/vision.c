@@ -32,7 +32,7 @@ void cog_vision_fini(cog_vision *v)
     *v = (cog_vision){ 0 };
 }
 
-cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image)
+cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image, bool *is_new)
 {
     cog_vision_picture *p;
 
@@ -41,6 +41,7 @@ cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image)
             cog_image_free(image);
             v->n_shared++;
             p->refs++;
+            *is_new = false;
             return p;
         }
     }
@@ -50,6 +51,7 @@ cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image)
     p->refs = 1;
     p->next = v->all;
     v->all = p;
+    *is_new = true;
     return p;
 }
 
@@ -85,14 +87,17 @@ static int begin_pass(cog_vision *v, const cog_scheduler *s)
         rgb[i] = p->image->rgb;
     }
     v->pass_ns = 0;
+    v->n_left = v->model->cfg.vision.layers;
     return n > 0 ? cog_forward_vision_begin(v->forward, rgb, n) : 0;
 }
 
 static int end_pass(cog_vision *v)
 {
+    uint64_t begin = cog_now_ns();
     cog_act *features[COG_MAX_PASS_IMAGES];
     int rc = cog_forward_vision_end(v->forward, features);
 
+    v->pass_ns += cog_now_ns() - begin;
     for (int i = 0; rc == 0 && i < v->n_pass; i++) {
         cog_vision_picture *p = v->pass[i];
         p->features = features[i];
@@ -107,25 +112,39 @@ static int end_pass(cog_vision *v)
     return rc;
 }
 
+static int run_layers(cog_vision *v)
+{
+    uint64_t begin = cog_now_ns(), took;
+    uint64_t layer_ns = v->layer_ns * (uint64_t)v->n_pass;
+    int before = v->n_left;
+    int slice = layer_ns ? (int)(COG_VISION_SLICE_NS / layer_ns) : 1; /* nothing measured yet */
+    int rc = cog_forward_vision_layers(v->forward, slice < 1 ? 1 : slice, &v->n_left);
+
+    took = cog_now_ns() - begin;
+    v->pass_ns += took;
+    v->layer_ns =
+        took / (uint64_t)(v->n_pass * (before - v->n_left > 0 ? before - v->n_left : 1)) + 1;
+    return rc;
+}
+
+static bool is_wanted(const cog_vision *v)
+{
+    for (int i = 0; i < v->n_pass; i++)
+        if (v->pass[i]->refs > 1)
+            return true;
+    return false;
+}
+
 int cog_vision_work(cog_vision *v, const cog_scheduler *s)
 {
-    uint64_t begin = cog_now_ns();
-    int slice = 1; /* nothing measured yet */
-    bool done = false;
-    int rc = 0;
-
+    if (v->n_pass > 0 && !is_wanted(v))
+        drop_pass(v);
+    if (v->n_pass == 0) {
+        int rc = begin_pass(v, s);
+        if (rc < 0)
+            return rc;
+    }
     if (v->n_pass == 0)
-        rc = begin_pass(v, s);
-    if (rc < 0 || v->n_pass == 0)
-        return rc;
-    if (v->layer_ns > 0)
-        slice = (int)(COG_VISION_SLICE_NS / v->layer_ns) + 1;
-    if (slice > v->model->cfg.vision.layers)
-        slice = v->model->cfg.vision.layers;
-    rc = cog_forward_vision_layers(v->forward, slice, &done);
-    if (rc < 0)
-        return rc;
-    v->layer_ns = (cog_now_ns() - begin) / (uint64_t)slice;
-    v->pass_ns += cog_now_ns() - begin;
-    return done ? end_pass(v) : 0;
+        return 0;
+    return v->n_left > 0 ? run_layers(v) : end_pass(v);
 }

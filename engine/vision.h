@@ -31,7 +31,8 @@ typedef struct cog_vision {
     cog_vision_picture *pass[COG_MAX_PASS_IMAGES]; /* under way, a reference each */
     int n_pass, max_images;
     uint64_t pass_ns;  /* work so far in this pass */
-    uint64_t layer_ns; /* what one tower layer took last */
+    uint64_t layer_ns; /* what one tower layer of one picture took last */
+    int n_left;        /* tower layers of the pass still to run */
     int n_features;    /* pictures whose features are held */
     int max_features;  /* beyond it none is encoded for a request that is not running yet */
     uint64_t n_encoded, n_shared;
@@ -41,17 +42,17 @@ void cog_vision_init(cog_vision *v, cog_forward *forward, const cog_model *model
                      int max_features);
 void cog_vision_fini(cog_vision *v); /* every reference was given back */
 
-/* Takes the image; returns its picture with one more reference. */
-cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image);
+/* Takes the image; returns its picture with one more reference. *is_new: nobody had sent it. */
+cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image, bool *is_new);
 void cog_vision_unref(cog_vision *v, cog_vision_picture *p); /* NULL is fine */
 
-/* Begins a pass if pictures wait and none is under way, and works on it for about
- * COG_VISION_SLICE_NS: running streams get their step after each slice. Device errors are returned.
- */
+/* Begins a pass if pictures wait and none is under way, and works on it: some tower layers, or,
+ * once they are through, the adapter. A pass nobody waits for any more is dropped. Running streams
+ * get their step after each call. Device errors are returned. */
 int cog_vision_work(cog_vision *v, const cog_scheduler *s);
 
-/* The longest pause that a vision pass is meant to put between two steps of running streams. One
- * tower layer is the smallest slice, so a machine slower than that pauses longer. */
+/* The pause that a call is meant to put between two steps of running streams. One tower layer, and
+ * the adapter, are the smallest slices: a machine slower than that pauses longer. */
 #define COG_VISION_SLICE_NS 50000000u
 
 #endif

@@ -286,13 +286,13 @@ static void check_blocks(const char *dir, const char *mode, cog_forward *f, cog_
     if (picture) {
         cog_image *image = load_picture(dir, picture, model->cfg.vision.image_side);
         const uint8_t *rgb = image->rgb;
-        bool done = false;
+        int n_left = 1;
 
         compare_pixels(&b, image);
         if (cog_forward_vision_begin(f, &rgb, 1) < 0)
             die("vision", NULL);
-        while (!done)
-            if (cog_forward_vision_layers(f, 1, &done) < 0)
+        while (n_left > 0)
+            if (cog_forward_vision_layers(f, 1, &n_left) < 0)
                 die("vision", NULL);
         if (cog_forward_vision_end(f, &features) < 0)
             die("vision", NULL);

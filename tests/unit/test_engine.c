@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "engine/engine.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ typedef struct rig {
     cog_engine *e;
     outcome *out; /* by request id */
     int n_ended;
+    bool spoil; /* request 0 meets logits that are no numbers */
 } rig;
 
 static const char *model_dir(const char *fixture)
@@ -49,6 +51,9 @@ static void on_logits(void *arg, uint64_t id, int choice, int index, const float
     o->logits[choice][index] =
         cog_sha256_of(&(cog_span){ logits, (size_t)vocab * sizeof(float) }, 1);
     o->n_logits[choice]++;
+    if (r->spoil && id == 0 && choice == 0 && index == 1) /* a broken model, at the second token */
+        for (int i = 0; i < vocab; i++)
+            ((float *)logits)[i] = NAN;
 }
 
 static void open_rig(rig *r, cog_engine_config cfg, int n_requests)
@@ -589,6 +594,41 @@ static void a_stop_string_ends_an_answer(void **state)
     close_rig(&r, 2);
 }
 
+static void logits_that_are_no_numbers_end_one_request(void **state)
+{
+    rig r;
+
+    open_default(&r, 2);
+    r.spoil = true;
+    for (int i = 0; i < 2; i++) {
+        cog_request *q = make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)i);
+        q->n = CHOICES; /* the other answers' rows stand in the same step */
+        q->sampling.temperature = 2;
+        submit(&r, q);
+    }
+    wait_for(&r, 2);
+    assert_int_equal(r.out[0].status, COG_EDEVICE);
+    assert_int_equal(r.out[1].status, 0);
+    settled(&r);
+    close_rig(&r, 2);
+}
+
+static void a_pass_nobody_waits_for_is_dropped(void **state)
+{
+    cog_engine_stats s;
+    rig r;
+
+    open_default(&r, 20);
+    for (int i = 0; i < 20; i++) {
+        submit(&r, make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)i));
+        cog_engine_cancel(r.e, (uint64_t)i);
+        wait_for(&r, i + 1);
+    }
+    s = settled(&r);
+    assert_true(s.images_encoded < 20);
+    close_rig(&r, 20);
+}
+
 static void one_picture_is_encoded_once(void **state)
 {
     cog_engine_stats s;
@@ -668,6 +708,8 @@ int main(void)
         cmocka_unit_test(choices_equal_requests_of_their_own),
         cmocka_unit_test(greedy_choices_are_computed_once),
         cmocka_unit_test(a_stop_string_ends_an_answer),
+        cmocka_unit_test(logits_that_are_no_numbers_end_one_request),
+        cmocka_unit_test(a_pass_nobody_waits_for_is_dropped),
         cmocka_unit_test(one_picture_is_encoded_once),
         cmocka_unit_test(closing_ends_what_is_running),
         cmocka_unit_test(a_folder_that_does_not_load_says_why),

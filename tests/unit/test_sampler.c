@@ -4,6 +4,7 @@
 #include "engine/sampler.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { VOCAB = 64 };
@@ -207,6 +208,63 @@ static void a_draw_depends_on_seed_choice_and_index_only(void **state)
         assert_true(differ[i] > 30);
 }
 
+static void a_tiny_penalty_does_not_look_like_a_broken_model(void **state)
+{
+    static const int32_t output[] = { 5 };
+    cog_sample_context ctx = { .output = output, .n_output = 1 };
+    cog_sampling p = neutral;
+    float logits[VOCAB];
+
+    fill(logits, -1);
+    logits[5] = 20;
+    p.repetition_penalty = 1e-38f;
+    assert_int_equal(pick(logits, p, &ctx), 5);
+}
+
+/* The heap keeps what a full sort would. */
+static void filters_agree_with_sorting(void **state)
+{
+    cog_rng rng = { .key = 3 };
+
+    for (int round = 0; round < 300; round++) {
+        float logits[VOCAB];
+        int count[VOCAB];
+        cog_sampling p = neutral;
+        double total = 0, sum = 0;
+        int k = 1 + (int)cog_rng_below(&rng, VOCAB - 1);
+        bool kept[VOCAB] = { false };
+
+        for (int i = 0; i < VOCAB; i++)
+            logits[i] = (float)cog_rng_below(&rng, 9) / 2; /* many ties */
+        if (round % 2)
+            p.top_k = k;
+        else
+            p.top_p = (float)(k + 1) / (VOCAB + 2);
+        for (int i = 0; i < VOCAB; i++)
+            total += exp(logits[i]);
+        for (int rank = 0; rank < VOCAB; rank++) {
+            int best = -1;
+            for (int i = 0; i < VOCAB; i++)
+                if (!kept[i] && (best < 0 || logits[i] > logits[best]))
+                    best = i;
+            if (p.top_k && rank >= k) {
+                int better = 0;
+                for (int i = 0; i < VOCAB; i++)
+                    better += logits[i] > logits[best];
+                if (better >= k)
+                    break;
+            }
+            if (!p.top_k && rank > 0 && sum >= (double)p.top_p * total)
+                break;
+            kept[best] = true;
+            sum += exp(logits[best]);
+        }
+        histogram(count, logits, p, 400);
+        for (int i = 0; i < VOCAB; i++)
+            assert_true(kept[i] || count[i] == 0);
+    }
+}
+
 static void logits_that_are_not_finite(void **state)
 {
     cog_sampler *s = cog_sampler_new(VOCAB);
@@ -238,6 +296,8 @@ int main(void)
         cmocka_unit_test(draws_follow_the_softmax),
         cmocka_unit_test(filters_keep_what_their_definitions_say),
         cmocka_unit_test(a_draw_depends_on_seed_choice_and_index_only),
+        cmocka_unit_test(a_tiny_penalty_does_not_look_like_a_broken_model),
+        cmocka_unit_test(filters_agree_with_sorting),
         cmocka_unit_test(logits_that_are_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
