@@ -124,6 +124,7 @@ typedef struct cog_batch {
 
 typedef struct cog_backend_ops {
     const char *name; /* "cpu", "cuda" */
+    int vision_batch; /* pictures of one vision pass from which the device gains */
 
     /* Reserves everything a step needs: nothing allocates on the device afterwards but weights and
      * activations. */

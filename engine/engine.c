@@ -43,6 +43,7 @@ struct cog_engine {
     cog_mailbox inbox, events;
     _Atomic int n_waiting; /* accepted requests that had no rows yet */
     _Atomic uint64_t heartbeat_ns;
+    _Atomic bool close_asked; /* stops loading; the close message ends the rest */
 
     pthread_mutex_t state_lock;
     pthread_cond_t state_changed;
@@ -71,7 +72,6 @@ const cog_engine_config cog_engine_defaults = {
     .max_seqs = 32,
     .step_tokens = 256,
     .block = 32,
-    .max_images = 4,
     .max_queue = 256,
 };
 
@@ -433,12 +433,13 @@ static void serve(cog_engine *e)
     }
 }
 
-static void on_progress(void *arg, double fraction)
+static bool on_progress(void *arg, double fraction)
 {
     cog_engine *e = arg;
 
     atomic_store(&e->heartbeat_ns, cog_now_ns());
     publish(e, COG_ENGINE_LOADING, fraction, NULL);
+    return !atomic_load(&e->close_asked);
 }
 
 static int reserve(cog_engine *e, cog_err *err)
@@ -482,6 +483,7 @@ static void *engine_main(void *arg)
     cog_err err = { 0 };
     int rc = cog_load(&e->loaded, &e->cfg, on_progress, e, &err);
 
+    e->cfg.max_images = e->loaded.max_images;
     if (rc == 0)
         rc = reserve(e, &err);
     if (rc < 0) {
@@ -512,8 +514,8 @@ static int check_config(const cog_engine_config *c, cog_err *err)
     if (c->block < 16 || c->block > 256 || (c->block & (c->block - 1)))
         return cog_err_set(err, COG_EINVAL,
                            "KV page size is %d slots, expected 16, 32, 64, 128 or 256", c->block);
-    if (c->max_images < 1 || c->max_images > COG_MAX_PASS_IMAGES)
-        return cog_err_set(err, COG_EINVAL, "pictures of one vision pass: %d, expected 1 to %d",
+    if (c->max_images < 0 || c->max_images > COG_MAX_PASS_IMAGES)
+        return cog_err_set(err, COG_EINVAL, "pictures of one vision pass: %d, expected 0 to %d",
                            c->max_images, COG_MAX_PASS_IMAGES);
     if (c->max_queue < 1)
         return cog_err_set(err, COG_EINVAL, "max_queue is %d, expected at least 1", c->max_queue);
@@ -562,6 +564,7 @@ void cog_engine_close(cog_engine *e)
 
     if (!e)
         return;
+    atomic_store(&e->close_asked, true);
     send(e, MESSAGE_CLOSE, NULL, 0);
     pthread_join(e->thread, NULL);
     while ((left = cog_mailbox_take(&e->inbox))) /* posted after the close */

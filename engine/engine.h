@@ -79,7 +79,7 @@ typedef struct cog_engine_config {
     int block;       /* KV slots per page (default 32) */
     uint64_t
         kv_bytes;   /* KV pool; 0: enough for max_seqs contexts, at most a quarter of free memory */
-    int max_images; /* pictures of one vision pass (default 4) */
+    int max_images; /* pictures of one vision pass; 0: as many as the device gains from */
     int max_queue;  /* requests accepted and not yet running (default 256) */
     /* Runs on the engine thread when the event list stops being empty or the state changes: it may
      * wake a loop (uv_async_send) and nothing more. Wake-ups coalesce, so always drain. NULL is

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "engine/rope.h"
 
 #include <stdio.h>
@@ -19,26 +20,23 @@ static int choose_dtype(cog_dtype *out, const char *name, cog_err *err)
     return 0;
 }
 
-/* Bytes that can be used without swapping; 0 when the kernel does not say. */
-static uint64_t available_memory(void)
+/* What the parameters take in the mode's type. */
+static uint64_t weight_bytes(const cog_safetensors *file, cog_dtype dtype)
 {
-    FILE *f = fopen("/proc/meminfo", "r");
-    unsigned long long kib = 0;
-    char line[128];
+    uint64_t n = 0;
 
-    if (!f)
-        return 0;
-    while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
-        ;
-    fclose(f);
-    return (uint64_t)kib * 1024;
+    for (int i = 0; i < cog_safetensors_count(file); i++) {
+        const cog_tensor *t = cog_safetensors_at(file, i);
+        n += t->bytes / cog_dtype_size(t->dtype);
+    }
+    return n * cog_dtype_size(dtype);
 }
 
 /* Pages for the pool: what was asked for, or room for every sequence's whole context within a
  * quarter of the memory that is left; never less than one context, or some request could never run.
  */
 static int size_pool(int *n_blocks, const cog_engine_config *cfg, const cog_model_config *m,
-                     cog_dtype dtype, cog_err *err)
+                     cog_dtype dtype, uint64_t weight_bytes, cog_err *err)
 {
     uint64_t page = cog_kv_block_bytes(m, dtype, cfg->block);
     uint64_t least = (uint64_t)(m->max_positions + cfg->block - 1) / (uint64_t)cfg->block;
@@ -53,7 +51,8 @@ static int size_pool(int *n_blocks, const cog_engine_config *cfg, const cog_mode
                                (unsigned long long)(cfg->kv_bytes >> 20), m->max_positions,
                                (unsigned long long)((least * page + (1u << 20) - 1) >> 20));
     } else {
-        uint64_t quarter = available_memory() / 4 / page;
+        uint64_t memory = cog_memory_available();
+        uint64_t quarter = (memory > weight_bytes ? memory - weight_bytes : 0) / 4 / page;
         n = least * (uint64_t)cfg->max_seqs;
         n = n > quarter ? quarter : n;
         n = n < least ? least : n;
@@ -79,7 +78,8 @@ static int make_rope(cog_loaded *l, const cog_safetensors *file, cog_dtype dtype
     return rc;
 }
 
-static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dtype, cog_err *err)
+static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dtype,
+                       const cog_safetensors *file, cog_err *err)
 {
     cog_device_config d = {
         .model = &l->config,
@@ -87,13 +87,13 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
         .threads = cfg->threads,
         .max_rows = cfg->step_tokens,
         .max_seqs = cfg->max_seqs,
-        .max_images = cfg->max_images,
+        .max_images = l->max_images,
         .block = cfg->block,
         .rope_cos = l->rope_cos,
         .rope_sin = l->rope_sin,
         .n_positions = l->config.max_positions,
     };
-    int rc = size_pool(&d.n_blocks, cfg, &l->config, dtype, err);
+    int rc = size_pool(&d.n_blocks, cfg, &l->config, dtype, weight_bytes(file, dtype), err);
 
     if (rc == 0)
         rc = l->ops->open(&l->be, &d, err);
@@ -102,7 +102,7 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
 }
 
 int cog_load(cog_loaded *l, const cog_engine_config *cfg,
-             void (*progress)(void *arg, double fraction), void *arg, cog_err *err)
+             bool (*progress)(void *arg, double fraction), void *arg, cog_err *err)
 {
     cog_safetensors *file = NULL;
     cog_dtype dtype = COG_BF16;
@@ -110,6 +110,8 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
 
     if (rc == 0)
         rc = cog_backend_find(&l->ops, cfg->backend, err);
+    if (rc == 0)
+        l->max_images = cfg->max_images ? cfg->max_images : l->ops->vision_batch;
     if (rc == 0)
         rc = cog_model_config_load(&l->config, cfg->model_dir, err);
     if (rc == 0)
@@ -121,7 +123,7 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
     if (rc == 0)
         rc = make_rope(l, file, dtype, err);
     if (rc == 0)
-        rc = open_device(l, cfg, dtype, err);
+        rc = open_device(l, cfg, dtype, file, err);
     if (rc == 0)
         rc = cog_model_load(&l->model, &l->config, file, l->ops, l->be, progress, arg, err);
     if (rc == 0) {

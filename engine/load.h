@@ -6,6 +6,8 @@
 #include "engine/model.h"
 #include "engine/tokenizer.h"
 
+#include <stdbool.h>
+
 /* All owned; freed by cog_unload, also when half-built. */
 typedef struct cog_loaded {
     cog_model_config config;
@@ -14,12 +16,14 @@ typedef struct cog_loaded {
     cog_model *model;
     cog_tokenizer *tokenizer;
     float *rope_cos, *rope_sin; /* [max_positions, head_dim / 2] */
+    int max_images;             /* pictures of one vision pass, chosen */
     cog_engine_info info;
 } cog_loaded;
 
-/* out is zeroed by the caller; after an error it still needs cog_unload. */
+/* out is zeroed by the caller; progress: as for cog_model_load; after an error it still needs
+ * cog_unload. */
 int cog_load(cog_loaded *out, const cog_engine_config *cfg,
-             void (*progress)(void *arg, double fraction), void *arg, cog_err *err);
+             bool (*progress)(void *arg, double fraction), void *arg, cog_err *err);
 void cog_unload(cog_loaded *l);
 
 #endif

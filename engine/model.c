@@ -483,7 +483,7 @@ static int load_param(cog_model *m, size_t *bytes, const struct param *p, int la
 
 int cog_model_load(cog_model **out, const cog_model_config *cfg, const cog_safetensors *file,
                    const cog_backend_ops *ops, cog_backend *be,
-                   void (*progress)(void *arg, double fraction), void *arg, cog_err *err)
+                   bool (*progress)(void *arg, double fraction), void *arg, cog_err *err)
 {
     double all = (double)cog_safetensors_bytes(file), done = 0;
     cog_model *m = cog_new(cog_model);
@@ -499,13 +499,13 @@ int cog_model_load(cog_model **out, const cog_model_config *cfg, const cog_safet
         for (int l = 0; rc == 0 && l < n_layers(cfg, params[i].group); l++) {
             rc = load_param(m, &bytes, &params[i], l, file, err);
             done += (double)bytes;
-            if (rc == 0 && progress)
-                progress(arg, done / all);
+            if (rc == 0 && progress && !progress(arg, done / all))
+                rc = cog_err_set(err, COG_ECANCELED, "loading was stopped");
         }
     if (rc < 0)
         goto fail;
     if (progress)
-        progress(arg, 1.0); /* the buffers are part of the whole and were not counted */
+        (void)progress(arg, 1.0); /* the buffers are part of the whole and were not counted */
     *out = m;
     return 0;
 

@@ -77,7 +77,7 @@ int cog_model_inv_freq(float *dst, const cog_model_config *cfg, const cog_safete
  * calling thread. cfg is copied. The file may be closed afterwards. */
 int cog_model_load(cog_model **out, const cog_model_config *cfg, const cog_safetensors *file,
                    const cog_backend_ops *ops, cog_backend *be,
-                   void (*progress)(void *arg, double fraction), void *arg, cog_err *err);
+                   bool (*progress)(void *arg, double fraction), void *arg, cog_err *err);
 void cog_model_free(cog_model *m); /* NULL and half-built are fine; before the backend closes */
 
 /* A digest of names, shapes, types and all bytes would take a minute on 35 GB: this one covers the

@@ -285,6 +285,7 @@ static int check_sizes(const cog_model_config *c, cog_err *err)
         { "the patch projection", c->vision.hidden,
           3 * (int64_t)c->vision.patch * c->vision.patch },
         { "the adapter's projection", c->hidden, c->vision.hidden },
+        { "the rotary table", c->max_positions, c->head_dim },
     };
     int rc = 0;
 

@@ -264,6 +264,7 @@ static const char *describe(const cog_backend *be)
 
 const cog_backend_ops cog_cpu_ops = {
     .name = "cpu",
+    .vision_batch = 1, /* one picture fills the products; a second would only make it wait */
     .open = open_backend,
     .close = close_backend,
     .describe = describe,
