@@ -62,7 +62,7 @@ static const struct int_key decoder_keys[] = {
     { "intermediate_size", AT(inter), 1, MAX_SIZE, REQUIRED },
     { "num_hidden_layers", AT(layers), 1, MAX_LAYERS, REQUIRED },
     { "num_attention_heads", AT(heads), 1, MAX_SIZE, REQUIRED },
-    { "max_position_embeddings", AT(max_positions), 2, MAX_SIZE, REQUIRED },
+    { "max_position_embeddings", AT(max_positions), 2, 1 << 20, REQUIRED },
     { "bos_token_id", AT(bos), 0, MAX_SIZE, 1 },
     { "pad_token_id", AT(pad), 0, MAX_SIZE, 0 },
 };

@@ -423,12 +423,35 @@ static void expect_tower_layer(const struct tiny *c, const cog_vit_layer *l, int
 #undef AT
 }
 
-static void hear(void *arg, double fraction)
+static bool hear(void *arg, double fraction)
 {
     double *last = arg;
 
     assert_true(fraction >= *last && fraction <= 1.0);
     *last = fraction;
+    return true;
+}
+
+static bool stop_half_way(void *arg, double fraction)
+{
+    return fraction < 0.5;
+}
+
+static void loading_can_be_stopped(void **state)
+{
+    cog_backend be = { .fail_at = -1 };
+    cog_err err = { 0 };
+    struct tiny c;
+    struct opened o;
+    cog_model *m;
+
+    tiny_init(&c);
+    tiny_write(&c, *state);
+    o = open_dir(*state);
+    assert_int_equal(cog_model_load(&m, &o.cfg, o.file, &fake_ops, &be, stop_half_way, NULL, &err),
+                     COG_ECANCELED);
+    assert_int_equal(be.live, 0); /* what was made is freed */
+    cog_safetensors_close(o.file);
 }
 
 static void every_field_gets_its_tensor(void **state)
@@ -587,6 +610,7 @@ int main(void)
         folder_test(trap_stored_inv_freq_is_used),
         folder_test(unlike_or_broken_inv_freq_is_refused),
         folder_test(missing_inv_freq_is_made_as_the_reference_makes_it),
+        folder_test(loading_can_be_stopped),
         folder_test(every_field_gets_its_tensor),
         folder_test(a_failing_device_leaves_nothing_behind),
         folder_test(a_wrong_file_is_not_loaded),
