@@ -39,7 +39,7 @@ prepare()
     elif ninja -C "$dir" >"$dir/ninja.log" 2>&1; then
         return 0
     else
-        grep -A 8 -E 'error|FAILED' "$dir/ninja.log" | head -n 60
+        grep -A 6 -E '^FAILED|error:' "$dir/ninja.log" | head -n 60
     fi
     echo "== $name: does not build"
     broken=$((broken + 1))
