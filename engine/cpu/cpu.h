@@ -12,7 +12,8 @@
 enum {
     /* Rows whose inner MLP activations exist at a time, in the vision tower and the adapter. */
     COG_CPU_CHUNK = 480,
-    COG_CPU_ROWS = 8, /* rows of one item of a row-by-row section */
+    COG_CPU_ROWS =
+        2, /* rows of one item of a row-by-row section: few, so that small batches share */
 };
 
 struct cog_weight {

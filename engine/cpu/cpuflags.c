@@ -16,8 +16,6 @@ static unsigned detect(void)
         flags |= COG_CPU_AVX512;
     if ((flags & COG_CPU_AVX512) && __builtin_cpu_supports("avx512bf16"))
         flags |= COG_CPU_AVX512_BF16;
-    if ((flags & COG_CPU_AVX512) && __builtin_cpu_supports("avx512vnni"))
-        flags |= COG_CPU_AVX512_VNNI;
 #endif
     return flags;
 }

@@ -4,10 +4,9 @@
 #define COG_ENGINE_CPU_CPUFLAGS_H
 
 enum {
-    COG_CPU_AVX2 = 1,        /* AVX2 + FMA + F16C */
+    COG_CPU_AVX2 = 1,        /* AVX2 + FMA */
     COG_CPU_AVX512 = 2,      /* F, BW, VL, DQ */
     COG_CPU_AVX512_BF16 = 4, /* VDPBF16PS */
-    COG_CPU_AVX512_VNNI = 8,
 };
 
 unsigned cog_cpu_flags(void);            /* present and not masked; any thread */

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -115,11 +116,42 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+/* Cores that the control group's quota amounts to, rounded up (version 2, then 1); 0: no quota. */
+static int quota_cores(void)
+{
+    long long quota = 0, period = 0;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+
+    if (f) {
+        if (fscanf(f, "%lld %lld", &quota, &period) != 2) /* "max 100000" */
+            quota = 0;
+        fclose(f);
+    } else if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
+        if (fscanf(f, "%lld", &quota) != 1)
+            quota = 0;
+        fclose(f);
+        if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r"))) {
+            if (fscanf(f, "%lld", &period) != 1)
+                period = 0;
+            fclose(f);
+        }
+    }
+    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+/* What this process may use: its affinity (the mask is sized for any machine), cut by its quota. */
 static int available_cores(void)
 {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+    enum { MAX_CPUS = 65536 };
+    cpu_set_t *set = CPU_ALLOC(MAX_CPUS);
+    size_t size = CPU_ALLOC_SIZE(MAX_CPUS);
+    int quota = quota_cores(), n = 1;
 
+    if (set && sched_getaffinity(0, size, set) == 0)
+        n = CPU_COUNT_S(size, set);
+    CPU_FREE(set);
+    if (quota > 0 && quota < n)
+        n = quota;
     return n > MAX_THREADS ? MAX_THREADS : n;
 }
 
@@ -140,9 +172,10 @@ int cog_pool_open(cog_pool **out, int threads, cog_err *err)
         p->worker[i] = (worker){ .pool = p, .index = i + 1 };
         int rc = pthread_create(&p->worker[i].thread, NULL, worker_main, &p->worker[i]);
         if (rc != 0) {
+            cog_err_set(err, COG_ENOMEM, "cannot start worker thread %d of %d: %s", i + 1,
+                        p->threads - 1, strerror(rc));
             cog_pool_close(p);
-            return cog_err_set(err, COG_ENOMEM, "cannot start worker thread %d of %d: %s", i + 1,
-                               threads, strerror(rc));
+            return COG_ENOMEM;
         }
         p->started++;
     }
