@@ -81,7 +81,9 @@ const cog_option cog_options[] = {
          engine.kv_bytes, 0, 64 * TIB),
     INT("kv-block", RUNNERS, "tokens in one page of that memory; a power of two", engine.block, 16,
         256),
-    INT("vision-batch", RUNNERS, "pictures encoded in one pass", engine.max_images, 1, 64),
+    INT("vision-batch", RUNNERS,
+        "pictures encoded in one pass; 0: as many as the device gains from", engine.max_images, 0,
+        64),
     INT("max-queue", SERVE, "requests that may wait; beyond it clients get a 503", engine.max_queue,
         1, 1000000),
 #undef GROUP

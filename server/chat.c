@@ -14,6 +14,7 @@
 #include "server/internal.h"
 
 #include <assert.h>
+#include <math.h>
 #include <openssl/rand.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -26,7 +27,8 @@ typedef struct chat_job {
     bool is_working;
     atomic_bool is_abandoned; /* read by the pool: do not start what nobody waits for */
 
-    cog_chat chat; /* until the request is built */
+    char nonce[33]; /* of the chat's scan: drawn for each request, so that none can use another's */
+    cog_chat chat;  /* until the request is built */
     cog_api_error err;
     cog_request *request; /* until the engine takes it */
     uint64_t id;          /* the engine's */
@@ -138,12 +140,26 @@ static int build_prompt(chat_job *j, const cog_engine_info *info)
     rc = cog_engine_prompt(&j->request->prompt, s->engine, template_of(&s->cfg, c->form), turns,
                            c->n_turns, has_image, &err);
     cog_free(turns);
+    if (rc == COG_ELIMIT)
+        return refuse_length(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image, image,
+                             cog_chat_max_tokens(c), &j->err);
     if (rc < 0) {
         cog_log(COG_ERROR, "event=prompt_failed id=%s code=%s", j->x->id, cog_err_name(rc));
         cog_status_fail(&j->err, j->x->id);
         return rc;
     }
     return 0;
+}
+
+static bool draw_nonce(char nonce[33])
+{
+    unsigned char bytes[16];
+
+    if (RAND_bytes(bytes, sizeof(bytes)) != 1)
+        return false;
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(nonce + 2 * i, 3, "%02x", bytes[i]);
+    return true;
 }
 
 static uint64_t random_seed(void)
@@ -172,7 +188,7 @@ static void build_request(chat_job *j)
         .top_p = (float)c->top_p,
         .top_k = c->top_k > 0 ? (int)c->top_k : 0,
         .min_p = (float)c->min_p,
-        .repetition_penalty = (float)c->repetition_penalty,
+        .repetition_penalty = fmaxf((float)c->repetition_penalty, 0.01f), /* 1e-46 is no float */
         .frequency_penalty = (float)c->frequency_penalty,
         .presence_penalty = (float)c->presence_penalty,
         .seed = c->has_seed ? (uint64_t)c->seed : random_seed(),
@@ -203,7 +219,7 @@ static void understand(uv_work_t *w)
     cog_server *s = j->x->server;
     const cog_engine_info *info = cog_engine_get_info(s->engine);
     cog_chat_options opt = {
-        .nonce = s->nonce,
+        .nonce = j->nonce,
         .max_n = s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES,
         .max_images = s->cfg.max_images,
         .image_policy_last = s->cfg.image_policy_last,
@@ -213,6 +229,11 @@ static void understand(uv_work_t *w)
     if (atomic_load(&j->is_abandoned))
         return;
     if (!info) {
+        cog_status_fail(&j->err, j->x->id);
+        return;
+    }
+    if (!draw_nonce(j->nonce)) {
+        cog_log(COG_ERROR, "event=no_randomness id=%s", j->x->id);
         cog_status_fail(&j->err, j->x->id);
         return;
     }

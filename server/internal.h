@@ -176,7 +176,6 @@ typedef enum cog_server_phase {
 
 struct cog_server {
     cog_server_config cfg; /* immutable after open: any thread */
-    char nonce[33];        /* likewise */
     cog_sha256 *keys;      /* digests of cfg.api_keys */
     int64_t created;       /* Unix seconds */
     uint64_t open_ns;

@@ -213,17 +213,6 @@ static void raise_limits(void)
     }
 }
 
-static int make_nonce(cog_server *s, cog_err *err)
-{
-    unsigned char bytes[16];
-
-    if (RAND_bytes(bytes, sizeof(bytes)) != 1)
-        return cog_err_set(err, COG_EIO, "no randomness is available");
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(s->nonce + 2 * i, 3, "%02x", bytes[i]);
-    return 0;
-}
-
 static int check_config(const cog_server_config *cfg, cog_err *err)
 {
     if (cfg->n_listen < 1)
@@ -251,9 +240,6 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     s->async.data = s;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     rc = check_config(cfg, err);
-    if (rc < 0)
-        goto fail;
-    rc = make_nonce(s, err);
     if (rc < 0)
         goto fail;
     cog_auth_init(s);
