@@ -30,7 +30,8 @@
     {                                                     \
         name, kind, COG_FIELD_REFUSE, 0, 0, 0, false, off \
     }
-#define MAX_TOKENS        2147483647.0
+#define MAX_TOKENS        9007199254740992.0 /* clients send 2^32 - 1 for "no limit" */
+#define MAX_TOP_K         2147483647.0
 #define NO_HARMLESS_VALUE (-1e300)
 
 static const cog_field fields[] = {
@@ -54,7 +55,7 @@ static const cog_field fields[] = {
     CUSTOM("response_format", COG_FIELD_OBJECT),
     { "user", COG_FIELD_STRING, COG_FIELD_STORE, AT(user), 0, 512, false, 0 },
 
-    INT(top_k, -1, MAX_TOKENS),
+    INT(top_k, -1, MAX_TOP_K),
     NUM(min_p, 0, 1),
     { "repetition_penalty", COG_FIELD_NUMBER, COG_FIELD_STORE, AT(repetition_penalty), 0, 2, true,
       0 },

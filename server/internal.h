@@ -30,6 +30,7 @@ typedef struct cog_exchange cog_exchange;
 enum {
     COG_MAX_SHARDS = 32,
     COG_MAX_REPLY_HEADERS = 10,
+    COG_N_SIGNALS = 3,
     COG_ID_SIZE = 129, /* bytes of a request id with its NUL */
 };
 
@@ -183,7 +184,7 @@ struct cog_server {
     uv_loop_t loop;
     uv_async_t async;
     uv_timer_t sweep;
-    uv_signal_t signals[2];
+    uv_signal_t signals[COG_N_SIGNALS];
     cog_shard shards[COG_MAX_SHARDS];
     int n_shards, next_shard;
     cog_listener *listeners;

@@ -14,7 +14,6 @@
 
 #include <assert.h>
 #include <fcntl.h>
-#include <openssl/rand.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -140,6 +139,13 @@ static void on_signal(uv_signal_t *h, int number)
     end_requests(s, COG_API_NONE);
     cog_http_flush(s);
     uv_stop(&s->loop);
+}
+
+/* A rotated log or a closed terminal must not end the server. */
+static void on_hangup(uv_signal_t *h, int number)
+{
+    cog_log(COG_WARN, "event=signal number=%d ignored=\"options and keys are read at the start\"",
+            number);
 }
 
 static void check_engine(cog_server *s)
@@ -273,13 +279,16 @@ const char *cog_server_address(const cog_server *s, int idx)
 
 static void start(cog_server *s)
 {
-    static const int numbers[2] = { SIGTERM, SIGINT };
+    static const struct {
+        int number;
+        uv_signal_cb handler;
+    } on[COG_N_SIGNALS] = { { SIGTERM, on_signal }, { SIGINT, on_signal }, { SIGHUP, on_hangup } };
     unsigned period = cog_sweep_period_ms(&s->cfg);
 
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < COG_N_SIGNALS; i++) {
         uv_signal_init(&s->loop, &s->signals[i]);
         s->signals[i].data = s;
-        uv_signal_start(&s->signals[i], on_signal, numbers[i]);
+        uv_signal_start(&s->signals[i], on[i].handler, on[i].number);
     }
     uv_timer_init(&s->loop, &s->sweep);
     s->sweep.data = s;
@@ -295,7 +304,7 @@ static void wind_down(cog_server *s)
     cog_http_flush(s);
     stop_listening(s);
     cog_http_close(s);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < COG_N_SIGNALS; i++)
         uv_close((uv_handle_t *)&s->signals[i], NULL);
     uv_close((uv_handle_t *)&s->sweep, NULL);
     while (s->n_working > 0)

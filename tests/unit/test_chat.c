@@ -67,9 +67,9 @@ static void ranges(void **state)
     } cases[] = {
         { "max_tokens", "1", NULL },
         { "max_tokens", "5.0", NULL },
-        { "max_tokens", "2147483647", NULL },
+        { "max_tokens", "4294967295", NULL },
         { "max_tokens", "0", low_int },
-        { "max_tokens", "2147483648", high_int },
+        { "max_tokens", "9007199254740994", high_int },
         { "max_tokens", "1.5", type },
         { "max_tokens", "\"5\"", type },
         { "max_tokens", "true", type },
