@@ -66,14 +66,14 @@ build()
 start_server()
 {
     log=$root/build/quickstart.log
-    if curl -s -o "$work/other" "$url/"; then
+    if curl --noproxy '*' -s -o "$work/other" "$url/"; then
         echo "Something else answers on port $port: stop it, or name another with --port." >&2
         return 1
     fi
     "$root/build/cogwheel" serve --listen "127.0.0.1:$port" --drain-delay 0 "$@" >"$log" 2>&1 &
     server=$!
     waited=0
-    until curl -fs -o "$work/ready" "$url/readyz" 2>/dev/null; do
+    until curl --noproxy '*' -fs -o "$work/ready" "$url/readyz" 2>/dev/null; do
         if ! kill -0 "$server" 2>/dev/null; then
             server=
             cat "$log" >&2
@@ -108,7 +108,7 @@ ask()
                 + [select(.question != "") | {type: "text", text: .question}])}]),
         chat_template_kwargs: {template_version: (.template // "chat")},
         temperature: 0, max_tokens: 200}' "$work/case" >"$work/request"
-    curl -sS --max-time 300 -H 'Content-Type: application/json' --data-binary "@$work/request" \
+    curl --noproxy '*' -sS --max-time 300 -H 'Content-Type: application/json' --data-binary "@$work/request" \
         "$url/v1/chat/completions" >"$work/response" || return 1
     jq -r '.choices[0].message.content // "error: \(.error.message)"' "$work/response"
 }
@@ -165,7 +165,7 @@ if [ -n "$once" ]; then
     exit
 fi
 echo "The server is up: $url/v1 for clients. Ctrl-C stops it."
-if curl -fs -o "$work/page" "$url/"; then
+if curl --noproxy '*' -fs -o "$work/page" "$url/"; then
     echo "In a browser: $url/"
 fi
 wait "$server" || true
