@@ -10,7 +10,7 @@ Usage: sh tests/run.sh [SUITE...]
 Installs missing Debian packages, builds, runs the suites, and ends with
 "N passed, N failed, N skipped". Without a suite: all of them.
 
-  unit conform golden e2e lint   on the build of gcc
+  unit conform golden oracle e2e lint   on the build of gcc
   clang                          builds with clang, warnings are errors, and runs unit
   asan                           AddressSanitizer and UndefinedBehaviorSanitizer
   tsan                           ThreadSanitizer, on what has threads
@@ -120,10 +120,10 @@ print(s.getsockname()[1])')
 }
 
 gcc_suites='' others='' wrap=''
-[ $# -gt 0 ] || set -- unit conform golden e2e lint clang asan tsan quickstart
+[ $# -gt 0 ] || set -- unit conform golden oracle e2e lint clang asan tsan quickstart
 for suite in "$@"; do
     case $suite in
-    unit | conform | golden | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
+    unit | conform | golden | oracle | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
     clang | asan | tsan | quickstart) others="$others $suite" ;;
     *) usage >&2 && exit 2 ;;
     esac
