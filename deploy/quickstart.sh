@@ -5,22 +5,25 @@ set -eu
 usage()
 {
     cat <<'END'
-Usage: sh deploy/quickstart.sh [--once] [--port N] [-- OPTION...]
+Usage: sh deploy/quickstart.sh [--once [--as-reference]] [--port N] [-- OPTION...]
 
 Installs missing Debian packages, builds build/cogwheel, starts it with the demo model on
 127.0.0.1, asks about every sample picture, prints the answers, and stays up.
 
-  --once      stop after the answers; fails when fewer than 90 % are right
-  --port N    instead of 8000
-  -- OPTION   goes to `cogwheel serve`
+  --once          stop after the answers; fails when fewer than 90 % are right
+  --as-reference  90 % of those that the reference implementation gets right with this model: judges
+                  the server, not the model
+  --port N        instead of 8000
+  -- OPTION       goes to `cogwheel serve`
 END
 }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-port=8000 once=
+port=8000 once= as_reference=
 while [ $# -gt 0 ]; do
     case $1 in
     --once) once=1 ;;
+    --as-reference) as_reference=1 ;;
     --port) port=${2:?--port needs a number} && shift ;;
     --port=*) port=${1#*=} ;;
     --help | -h) usage && exit 0 ;;
@@ -134,7 +137,7 @@ is_right()
 
 ask_samples()
 {
-    right=0 total=0 last=
+    right=0 total=0 counted=0 last=
     jq -c '.[] | .image as $image | .cases[] | {$image} + .' "$demo/samples.json" >"$work/cases"
     while IFS= read -r case; do
         printf '%s\n' "$case" >"$work/case"
@@ -145,6 +148,10 @@ ask_samples()
             | if . == "" then "(the picture alone)" else . end' "$work/case")
         answer=$(ask)
         total=$((total + 1))
+        # "correct": false marks what the reference gets wrong as well
+        if [ -z "$as_reference" ] || jq -e '.correct != false' "$work/case" >/dev/null; then
+            counted=$((counted + 1))
+        fi
         if is_right "$answer"; then
             right=$((right + 1))
             printf '  \342\234\223 %s\n      %s\n' "$question" "$answer"
@@ -161,7 +168,7 @@ start_server "$@"
 ask_samples
 if [ -n "$once" ]; then
     stop_server
-    [ "$total" -gt 0 ] && [ $((right * 10)) -ge $((total * 9)) ]
+    [ "$counted" -gt 0 ] && [ $((right * 10)) -ge $((counted * 9)) ]
     exit
 fi
 echo "The server is up: $url/v1 for clients. Ctrl-C stops it."

@@ -14,7 +14,8 @@ Installs missing Debian packages, builds, runs the suites, and ends with
   clang                          builds with clang, warnings are errors, and runs unit
   asan                           AddressSanitizer and UndefinedBehaviorSanitizer
   tsan                           ThreadSanitizer, on what has threads
-  quickstart                     deploy/quickstart.sh --once: the demo answers its samples right
+  quickstart                     deploy/quickstart.sh: the demo answers its samples as the
+                                 reference does
 END
 }
 
@@ -104,19 +105,23 @@ run_quickstart()
 {
     echo "== quickstart"
     mkdir -p "$root/build"
+    logs="$logs $root/build/quickstart.json"
+    if [ ! -f "$root/models/demo/samples.json" ]; then
+        echo '{"name": "quickstart", "result": "SKIP"}' >"$root/build/quickstart.json"
+        return
+    fi
     port=$(python3 -c 'import socket
 s = socket.socket()
 s.bind(("127.0.0.1", 0))
 print(s.getsockname()[1])')
     result=FAIL
-    if sh "$root/deploy/quickstart.sh" --once --port "$port" >"$root/build/answers.log" 2>&1; then
+    if sh "$root/deploy/quickstart.sh" --once --as-reference --port "$port" >"$root/build/answers.log" 2>&1; then
         result=OK
         tail -n 1 "$root/build/answers.log"
     else
         tail -n 40 "$root/build/answers.log"
     fi
     echo "{\"name\": \"quickstart\", \"result\": \"$result\"}" >"$root/build/quickstart.json"
-    logs="$logs $root/build/quickstart.json"
 }
 
 gcc_suites='' others='' wrap=''
