@@ -19,7 +19,7 @@ END
 }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-port=8000 once= as_reference=
+port=8000 once='' as_reference=''
 while [ $# -gt 0 ]; do
     case $1 in
     --once) once=1 ;;
