@@ -288,10 +288,53 @@ static void refuse_picture(chat_job *j, cog_image_fault fault, const cog_err *wh
     cog_api_error_set(&j->err, code, p->param, "%s", text);
 }
 
+/* Decoders take up to 11 bytes for each pixel; the sum over all of them is bounded. A picture
+ * larger than the bound is decoded alone. Waits in the pool's thread: who comes later would wait
+ * for this one in any case. */
+enum { DECODE_BYTES_PER_PIXEL = 12 };
+#define MAX_DECODE_BYTES ((size_t)1 << 30)
+
+static void begin_decode(cog_server *s, size_t cost)
+{
+    uv_mutex_lock(&s->decode_lock);
+    while (s->decode_bytes > 0 && s->decode_bytes + cost > MAX_DECODE_BYTES)
+        uv_cond_wait(&s->decode_ended, &s->decode_lock);
+    s->decode_bytes += cost;
+    uv_mutex_unlock(&s->decode_lock);
+}
+
+static void end_decode(cog_server *s, size_t cost)
+{
+    uv_mutex_lock(&s->decode_lock);
+    s->decode_bytes -= cost;
+    uv_cond_broadcast(&s->decode_ended);
+    uv_mutex_unlock(&s->decode_lock);
+}
+
+static int decode_picture(chat_job *j, const uint8_t *bytes, size_t len, cog_image_fault *fault,
+                          cog_err *err)
+{
+    cog_server *s = j->x->server;
+    const cog_image_options *opt = &s->cfg.image;
+    cog_image_format format;
+    int width, height, rc;
+    size_t cost;
+
+    rc = cog_image_probe(&format, &width, &height, fault, bytes, len, opt, err);
+    if (rc < 0)
+        return rc;
+    cost = (size_t)width * (size_t)height * DECODE_BYTES_PER_PIXEL;
+    begin_decode(s, cost);
+    if (!atomic_load(&j->is_abandoned))
+        rc = cog_image_load(&j->request->image, fault, bytes, len,
+                            cog_engine_get_info(s->engine)->image_side, opt, err);
+    end_decode(s, cost);
+    return rc;
+}
+
 static void load_picture(uv_work_t *w)
 {
     chat_job *j = w->data;
-    cog_server *s = j->x->server;
     uint64_t start_ns = cog_now_ns();
     cog_image_fault fault;
     uint8_t *bytes;
@@ -301,10 +344,10 @@ static void load_picture(uv_work_t *w)
 
     if (atomic_load(&j->is_abandoned))
         return;
-    if (cog_chat_picture_bytes(&j->chat.picture, &bytes, &len, s->cfg.image.max_bytes, &j->err) < 0)
+    if (cog_chat_picture_bytes(&j->chat.picture, &bytes, &len, j->x->server->cfg.image.max_bytes,
+                               &j->err) < 0)
         return;
-    rc = cog_image_load(&j->request->image, &fault, bytes, len,
-                        cog_engine_get_info(s->engine)->image_side, &s->cfg.image, &err);
+    rc = decode_picture(j, bytes, len, &fault, &err);
     cog_free(bytes);
     if (rc < 0)
         refuse_picture(j, fault, &err);

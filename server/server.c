@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -242,6 +243,8 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     raise_limits();
     cog_json_init();
     uv_loop_init(&s->loop);
+    if (uv_mutex_init(&s->decode_lock) != 0 || uv_cond_init(&s->decode_ended) != 0)
+        abort(); /* out of memory */
     uv_async_init(&s->loop, &s->async, on_wake);
     s->async.data = s;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -348,6 +351,8 @@ void cog_server_close(cog_server *s)
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
+    uv_cond_destroy(&s->decode_ended);
+    uv_mutex_destroy(&s->decode_lock);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     cog_free(s->listeners);

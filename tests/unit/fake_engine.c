@@ -39,6 +39,7 @@ struct cog_engine {
 };
 
 static atomic_int decoded;
+static atomic_int decoding, max_decoding; /* at a time */
 
 /* ------------------------------------------------------------------ the script */
 
@@ -320,6 +321,11 @@ int fake_engine_live(cog_engine *e)
     return n;
 }
 
+int fake_engine_take_max_decoding(void)
+{
+    return atomic_exchange(&max_decoding, 0);
+}
+
 int fake_engine_decoded(void)
 {
     return atomic_load(&decoded);
@@ -492,8 +498,9 @@ void cog_event_free(cog_event *ev)
     cog_free(ev);
 }
 
-int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
-                   const cog_image_options *opt, cog_err *err)
+/* A picture is text: FAKE and options, or the name of what is wrong with it. */
+static int read_picture(char text[64], cog_image_fault *fault, const void *bytes, size_t len,
+                        cog_err *err)
 {
     static const struct {
         const char *word;
@@ -502,10 +509,9 @@ int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, s
                    { "BROKEN", COG_IMAGE_BROKEN },
                    { "LARGE", COG_IMAGE_TOO_LARGE },
                    { "SMALL", COG_IMAGE_TOO_SMALL } };
-    char text[64] = { 0 };
 
-    memcpy(text, bytes, len < sizeof(text) - 1 ? len : sizeof(text) - 1);
-    atomic_fetch_add(&decoded, 1);
+    memset(text, 0, 64);
+    memcpy(text, bytes, len < 63 ? len : 63);
     *fault = COG_IMAGE_UNKNOWN;
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
         if (strncmp(text, faults[i].word, strlen(faults[i].word)) == 0)
@@ -513,10 +519,37 @@ int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, s
     }
     if (strncmp(text, "FAKE", 4) != 0)
         return cog_err_set(err, COG_EINVAL, "no picture");
+    *fault = COG_IMAGE_FINE;
+    return 0;
+}
+
+int cog_image_probe(cog_image_format *format, int *width, int *height, cog_image_fault *fault,
+                    const void *bytes, size_t len, const cog_image_options *opt, cog_err *err)
+{
+    char text[64];
+    int rc = read_picture(text, fault, bytes, len, err);
+
+    *format = COG_PNG;
+    *width = *height = (int)option(text, "side=", 8);
+    return rc;
+}
+
+int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
+                   const cog_image_options *opt, cog_err *err)
+{
+    char text[64];
+    int rc = read_picture(text, fault, bytes, len, err);
+    int now = atomic_fetch_add(&decoding, 1) + 1, most = atomic_load(&max_decoding);
+
+    while (now > most && !atomic_compare_exchange_weak(&max_decoding, &most, now))
+        ;
+    atomic_fetch_add(&decoded, 1);
     usleep((useconds_t)option(text, "slow=", 0) * 1000);
+    atomic_fetch_sub(&decoding, 1);
+    if (rc < 0)
+        return rc;
     *out = cog_new(cog_image);
     (*out)->side = side;
-    *fault = COG_IMAGE_FINE;
     return 0;
 }
 

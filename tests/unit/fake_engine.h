@@ -39,6 +39,7 @@ void fake_engine_stall(cog_engine *e);                 /* the heartbeat stands s
 int fake_engine_accepted(cog_engine *e);
 int fake_engine_cancelled(cog_engine *e);
 int fake_engine_live(cog_engine *e);
+int fake_engine_take_max_decoding(void);   /* most pictures decoded at a time since the last call */
 int fake_engine_decoded(void);             /* pictures of the whole program */
 fake_seen fake_engine_seen(cog_engine *e); /* the last accepted request */
 

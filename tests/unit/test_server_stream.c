@@ -352,6 +352,31 @@ static void deadline_passes_during_decode(void **state)
     cog_free(body);
 }
 
+static int decode_together(fixture *f, const char *picture)
+{
+    http_client c[3];
+
+    (void)fake_engine_take_max_decoding();
+    for (int i = 0; i < 3; i++)
+        c[i] = begin(f, picture_body("x", picture, ""));
+    for (int i = 0; i < 3; i++) {
+        http_response r = client_read(&c[i], false);
+        assert_int_equal(r.status, 200);
+        response_fini(&r);
+        client_close(&c[i]);
+    }
+    return fake_engine_take_max_decoding();
+}
+
+/* Three small pictures are decoded side by side, three that need a gigabyte each one by one. */
+static void large_pictures_are_decoded_one_by_one(void **state)
+{
+    fixture *f = *state;
+
+    assert_true(decode_together(f, "FAKE slow=300") > 1);
+    assert_int_equal(decode_together(f, "FAKE slow=100 side=9000"), 1);
+}
+
 static void queue_full(void **state)
 {
     fixture *f = *state;
@@ -395,6 +420,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(leaving_cancels, setup, teardown),
         cmocka_unit_test_setup_teardown(leaving_during_decode, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_pictures_are_decoded_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(others_are_undisturbed, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_alive, setup, teardown),
         cmocka_unit_test_setup_teardown(many_idle_streams, setup, teardown),
