@@ -31,7 +31,9 @@ typedef struct rig {
     cog_engine *e;
     outcome *out; /* by request id */
     int n_ended;
-    bool spoil; /* request 0 meets logits that are no numbers */
+    uint64_t
+        cancel_from; /* ids from here on are cancelled at the token of index id - cancel_from */
+    bool spoil;      /* request 0 meets logits that are no numbers */
 } rig;
 
 static const char *model_dir(const char *fixture)
@@ -51,6 +53,9 @@ static void on_logits(void *arg, uint64_t id, int choice, int index, const float
     o->logits[choice][index] =
         cog_sha256_of(&(cog_span){ logits, (size_t)vocab * sizeof(float) }, 1);
     o->n_logits[choice]++;
+    if (r->cancel_from && id >= r->cancel_from && choice == 0 &&
+        (uint64_t)index == id - r->cancel_from)
+        cog_engine_cancel(r->e, id);
     if (r->spoil && id == 0 && choice == 0 && index == 1) /* a broken model, at the second token */
         for (int i = 0; i < vocab; i++)
             ((float *)logits)[i] = NAN;
@@ -327,6 +332,7 @@ static void logits_are_the_same_bits_in_any_company_bf16(void **state)
 static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
 {
     cog_engine_config cfg = cog_engine_defaults;
+    cog_request *made[20];
     char query[400] = "";
 
     for (int i = 0; i < 70; i++)
@@ -341,8 +347,10 @@ static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
         q->prompt.n_tokens = 108; /* 7 pages */
         q->n = CHOICES;
         q->max_tokens = LONGEST - 1;
-        submit(r, q);
+        made[i] = q;
     }
+    for (int i = 0; i < 20; i++) /* all at once: making them takes as long as answering them */
+        submit(r, made[i]);
     wait_for(r, 20);
     return settled(r);
 }
@@ -393,9 +401,37 @@ static void a_cancelled_request_ends_and_frees_everything(void **state)
         assert_true(o->status == COG_ECANCELED || o->n_finish[0] == 1);
         settled(&r);
     }
-    assert_int_equal(r.out[0].status, COG_ECANCELED);
     cog_engine_cancel(r.e, 12345); /* unknown: ignored */
     close_rig(&r, ROUNDS);
+}
+
+/* From the engine's own thread, so that the moment is certain: an answer that has more to come
+ * never ends by itself. */
+static void a_cancel_stops_at_the_token_it_meets(void **state)
+{
+    enum { ROUNDS = 20 };
+    int stopped = 0;
+    rig r;
+
+    open_default(&r, 2 * ROUNDS);
+    for (int i = 0; i < 2 * ROUNDS; i++) { /* each whole, then cancelled */
+        cog_request *q = varied(&r, (uint64_t)(i % ROUNDS));
+        const outcome *whole = &r.out[i % ROUNDS], *o = &r.out[i];
+
+        r.cancel_from = i < ROUNDS ? 0 : ROUNDS;
+        q->id = (uint64_t)i;
+        q->max_tokens = LONGEST - 1;
+        submit(&r, q);
+        wait_for(&r, i + 1);
+        settled(&r);
+        if (i < ROUNDS || whole->n_tokens[0] <= i - ROUNDS + 1)
+            continue;
+        assert_int_equal(o->status, COG_ECANCELED);
+        assert_int_equal(o->n_tokens[0], i - ROUNDS + 1);
+        stopped++;
+    }
+    assert_true(stopped >= 5);
+    close_rig(&r, 2 * ROUNDS);
 }
 
 static void cancelling_one_leaves_the_others_bits(void **state)
@@ -441,6 +477,7 @@ static void the_queue_is_bounded(void **state)
 {
     cog_engine_config cfg = cog_engine_defaults;
     int accepted = 0, refused = 0;
+    cog_request *made[64];
     cog_err err;
     rig r;
 
@@ -449,16 +486,17 @@ static void the_queue_is_bounded(void **state)
     cfg.max_queue = 3;
     open_rig(&r, cfg, 65);
     for (int i = 0; i < 64; i++) {
-        cog_request *q = make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)i);
-        int rc;
+        made[i] = make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)i);
+        made[i]->max_tokens = LONGEST - 1;
+    }
+    for (int i = 0; i < 64; i++) {
+        int rc = cog_engine_submit(r.e, made[i], &err);
 
-        q->max_tokens = LONGEST - 1;
-        rc = cog_engine_submit(r.e, q, &err);
         if (rc == 0) {
             accepted++;
         } else {
             assert_int_equal(rc, COG_EBUSY);
-            cog_request_free(q); /* it stayed the caller's */
+            cog_request_free(made[i]); /* it stayed the caller's */
             refused++;
         }
     }
@@ -631,6 +669,7 @@ static void a_pass_nobody_waits_for_is_dropped(void **state)
 
 static void one_picture_is_encoded_once(void **state)
 {
+    cog_request *made[16];
     cog_engine_stats s;
     rig r;
 
@@ -639,8 +678,10 @@ static void one_picture_is_encoded_once(void **state)
         cog_request *q =
             make_request(&r, (uint64_t)i, i % 2 ? "what is this" : "how many", true, 42);
         q->max_tokens = LONGEST - 1;
-        submit(&r, q);
+        made[i] = q;
     }
+    for (int i = 0; i < 16; i++)
+        submit(&r, made[i]);
     wait_for(&r, 16);
     s = settled(&r);
     assert_int_equal(s.images_encoded + s.images_shared, 16);
@@ -701,6 +742,7 @@ int main(void)
         cmocka_unit_test(logits_are_the_same_bits_in_any_company_bf16),
         cmocka_unit_test(preempted_sequences_go_on_with_the_same_bits),
         cmocka_unit_test(a_cancelled_request_ends_and_frees_everything),
+        cmocka_unit_test(a_cancel_stops_at_the_token_it_meets),
         cmocka_unit_test(cancelling_one_leaves_the_others_bits),
         cmocka_unit_test(a_deadline_ends_a_request),
         cmocka_unit_test(the_queue_is_bounded),
