@@ -1,4 +1,4 @@
-/* kernels.h - the launchers of engine/cuda/*.cu.
+/* kernels.h - the launchers of the .cu files of this folder.
  *
  * Each enqueues its work on the stream and returns at once: 0, or COG_EDEVICE (logged). None
  * allocates or waits, so all of them may be recorded. Pointers are device memory unless said
