@@ -1,22 +1,13 @@
 #include "tests/conform/conform.h"
 
 #include "base/alloc.h"
-#include "engine/cpu/cpuflags.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 256, SKIP = 77 };
-
-/* Every aligned pair and quadruple of these bytes is a NaN, as bf16 and as f32. */
-enum { POISON = 0xff };
-
-typedef struct header {
-    size_t bytes;
-} header;
+enum { GUARD = CONFORM_GUARD, POISON = CONFORM_POISON };
 
 void *conform_alloc(conform *c, size_t n, size_t size)
 {
@@ -29,10 +20,10 @@ void *conform_alloc(conform *c, size_t n, size_t size)
     return base + GUARD;
 }
 
-static void fail(conform *c, const char *what)
+void conform_fail(conform *c, const char *what)
 {
     if (c->failures++ == 0)
-        printf("# %s %s %s: %s; seed %llu: %s\n", c->got.isa, cog_dtype_name(c->dtype), c->op,
+        printf("# %s %s %s: %s; seed %llu: %s\n", c->variant, cog_dtype_name(c->dtype), c->op,
                c->shape, (unsigned long long)c->seed, what);
 }
 
@@ -44,7 +35,7 @@ void conform_free(conform *c, void *p)
     memcpy(&bytes, base, sizeof(bytes));
     for (size_t i = sizeof(bytes); i < GUARD; i++) {
         if (base[i] != POISON || base[GUARD + bytes + i - sizeof(bytes)] != POISON) {
-            fail(c, "wrote outside its output");
+            conform_fail(c, "wrote outside its output");
             break;
         }
     }
@@ -114,7 +105,7 @@ void conform_near(conform *c, size_t index, float got, float want, double bound)
         return;
     snprintf(text, sizeof(text), "index %zu is %.9g, expected %.9g within %.3g", index, (double)got,
              (double)want, bound);
-    fail(c, text);
+    conform_fail(c, text);
 }
 
 void conform_same(conform *c, const char *what, const void *got, const void *want, size_t bytes)
@@ -126,7 +117,7 @@ void conform_same(conform *c, const char *what, const void *got, const void *wan
     for (size_t i = 0; i < bytes; i++) {
         if (a[i] != b[i]) {
             snprintf(text, sizeof(text), "%s: other bits at byte %zu", what, i);
-            fail(c, text);
+            conform_fail(c, text);
             return;
         }
     }
@@ -146,87 +137,33 @@ void conform_elements_near(conform *c, const void *got, const void *want, size_t
     }
     if (c->dtype == COG_BF16 && moved > 3 + n / 50) {
         snprintf(text, sizeof(text), "%zu of %zu elements are an ulp off", moved, n);
-        fail(c, text);
+        conform_fail(c, text);
     }
 }
 
 /* ---- the run ---- */
 
-static const struct {
-    const char *name;
-    void (*run)(conform *c);
-} ops[] = {
-    { "gemm", conform_gemm },           { "gemm_out", conform_gemm_out },
-    { "attention", conform_attention }, { "norms", conform_norms },
-    { "functions", conform_functions }, { "exact", conform_exact },
-};
-
-static const struct {
-    const char *name;
-    unsigned need, mask;
-} variants[] = {
-    { "ref", 0, 0 },
-    { "avx2", COG_CPU_AVX2, COG_CPU_AVX2 },
-    { "avx512", COG_CPU_AVX512, COG_CPU_AVX512 },
-    { "bf16", COG_CPU_AVX512_BF16, ~0u },
-};
-
-static int run_variant(unsigned mask, const char *op, uint64_t seed)
+int conform_run(const conform_op *ops, size_t n_ops, const char *only, uint64_t seed,
+                void (*begin)(conform *c))
 {
     int failed = 0, n = 0;
 
     for (cog_dtype dtype = COG_F32; dtype <= COG_BF16; dtype++) {
-        for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        for (size_t i = 0; i < n_ops; i++) {
             conform c = { .dtype = dtype, .seed = seed, .op = ops[i].name, .rng = { seed, 0 } };
-            if (op && strcmp(op, ops[i].name) != 0)
+            if (only && strcmp(only, ops[i].name) != 0)
                 continue;
-            cog_cpu_set_mask(mask);
             cog_kernels_ref(&c.ref, dtype);
-            cog_kernels_get(&c.got, dtype, cog_cpu_flags());
+            begin(&c);
             ops[i].run(&c);
             if (c.memories != 0)
-                fail(&c, "the test leaks");
+                conform_fail(&c, "the test leaks");
             printf("%sok %d - %s %s %s, %ld comparisons\n", c.failures ? "not " : "", ++n,
-                   c.got.isa, cog_dtype_name(dtype), c.op, c.compared);
+                   c.variant, cog_dtype_name(dtype), c.op, c.compared);
+            fflush(stdout);
             failed += c.failures != 0;
         }
     }
     printf("1..%d\n", n);
     return failed || n == 0 ? 1 : 0;
-}
-
-static int usage(void)
-{
-    fprintf(stderr, "conform [--op gemm|gemm_out|attention|norms|functions|exact] "
-                    "[--flags ref|avx2|avx512|bf16] [--seed N]\n");
-    return 2;
-}
-
-int main(int argc, char **argv)
-{
-    const char *op = NULL, *flags = "bf16";
-    uint64_t seed = 1;
-
-    for (int i = 1; i < argc; i += 2) {
-        if (i + 1 == argc)
-            return usage();
-        if (strcmp(argv[i], "--op") == 0)
-            op = argv[i + 1];
-        else if (strcmp(argv[i], "--flags") == 0)
-            flags = argv[i + 1];
-        else if (strcmp(argv[i], "--seed") == 0)
-            seed = strtoull(argv[i + 1], NULL, 10);
-        else
-            return usage();
-    }
-    for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
-        if (strcmp(flags, variants[i].name) != 0)
-            continue;
-        if ((cog_cpu_flags() & variants[i].need) != variants[i].need) {
-            printf("1..0 # SKIP this CPU has no %s\n", flags);
-            return SKIP;
-        }
-        return run_variant(variants[i].mask, op, seed);
-    }
-    return usage();
 }

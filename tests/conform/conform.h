@@ -2,7 +2,10 @@
  *
  * An operation's file runs its kernel over a table of edge shapes and over random ones. Inputs sit
  * between NaNs, outputs are poisoned and lie between guard zones. The first failure of an operation
- * prints operation, shape, seed, index and both values. */
+ * prints operation, shape, seed, index and both values.
+ *
+ * Two programs share this: conform_cpu.c runs the kernels of the CPU backend, conform_cuda.c those
+ * of engine/cuda, with device.h for memory that is not the host's. */
 #ifndef COG_TESTS_CONFORM_H
 #define COG_TESTS_CONFORM_H
 
@@ -16,18 +19,36 @@
 enum { RANDOM_SHAPES = 100 };
 
 typedef struct conform {
-    cog_kernels ref, got;
+    cog_kernels ref, got; /* got: of the CPU variant under test */
+    void *stream;         /* of a device */
     cog_dtype dtype;
     uint64_t seed;
     cog_rng rng; /* of the running operation */
-    const char *op;
+    const char *variant, *op;
     char shape[160];
     int failures; /* of the running operation */
     long compared;
     int memories; /* guarded buffers alive */
 } conform;
 
+typedef struct conform_op {
+    const char *name;
+    void (*run)(conform *c);
+} conform_op;
+
+/* Runs those of ops whose name is `only` (NULL: all) in f32 and bf16 and prints TAP. begin fills in
+ * what the operations need besides. Returns the exit status. */
+int conform_run(const conform_op *ops, size_t n_ops, const char *only, uint64_t seed,
+                void (*begin)(conform *c));
+/* Counts a failure, and prints the operation's first. */
+void conform_fail(conform *c, const char *what);
+
 /* ---- inputs and outputs ---- */
+
+enum { CONFORM_GUARD = 256, CONFORM_SKIP = 77 };
+
+/* Every aligned pair and quadruple of these bytes is a NaN, as bf16 and as f32. */
+enum { CONFORM_POISON = 0xff };
 
 /* n elements of `size` bytes, 64-byte aligned, all NaN, between guard zones of NaN. */
 void *conform_alloc(conform *c, size_t n, size_t size);
@@ -60,14 +81,5 @@ void conform_same(conform *c, const char *what, const void *got, const void *wan
  * bits: f32 noise moves few values across a rounding boundary, a second rounding moves many. */
 void conform_elements_near(conform *c, const void *got, const void *want, size_t n,
                            const double *bound);
-
-/* ---- operations ---- */
-
-void conform_gemm(conform *c);
-void conform_gemm_out(conform *c);
-void conform_attention(conform *c);
-void conform_norms(conform *c);
-void conform_functions(conform *c);
-void conform_exact(conform *c);
 
 #endif

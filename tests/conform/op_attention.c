@@ -2,7 +2,7 @@
  * so the weighted mean by 1e-5 of the largest value. bf16: the output's ulp, and a weight whose
  * rounding to bf16 falls the other way moves the result by 2^-9 of the largest value at most; such
  * weights are one in thousands. VDPBF16PS takes subnormals for zero: far below either. */
-#include "tests/conform/conform.h"
+#include "tests/conform/ops.h"
 
 #include <math.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * signs is about sqrt(i) times the terms' root mean square t; the errors add up like sqrt too, to
  * k * t * 2^-24 / 2.4. Ten times that is never met by chance, and a lost term (t) is hundreds of
  * times larger. VDPBF16PS takes subnormals for zero: 1e-37 each at most. */
-#include "tests/conform/conform.h"
+#include "tests/conform/ops.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Kernels that work row by row. */
-#include "tests/conform/conform.h"
+#include "tests/conform/ops.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,0 +1,54 @@
+/* conform_cuda.c - the kernels of engine/cuda, on the first device there is. Without one the
+ * program skips, and fails where COG_REQUIRE_GPU=1 says that there must be one. */
+#include "tests/conform/cuda_ops.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const conform_op ops[] = {
+    { "rmsnorm", conform_cuda_rmsnorm },
+};
+enum { N_OPS = sizeof(ops) / sizeof(ops[0]) };
+
+static cudaStream_t stream;
+
+static void begin(conform *c)
+{
+    c->variant = "cuda";
+    c->stream = stream;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "conform_cuda [--op NAME] [--seed N]; NAME is one of\n");
+    for (size_t i = 0; i < N_OPS; i++)
+        fprintf(stderr, "  %s\n", ops[i].name);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    const char *op = NULL, *required = getenv("COG_REQUIRE_GPU");
+    uint64_t seed = 1;
+    int devices = 0, rc;
+
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 == argc)
+            return usage();
+        if (strcmp(argv[i], "--op") == 0)
+            op = argv[i + 1];
+        else if (strcmp(argv[i], "--seed") == 0)
+            seed = strtoull(argv[i + 1], NULL, 10);
+        else
+            return usage();
+    }
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        printf("1..0 # SKIP there is no CUDA device\n");
+        return required && strcmp(required, "1") == 0 ? 1 : CONFORM_SKIP;
+    }
+    device_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    rc = conform_run(ops, N_OPS, op, seed, begin);
+    device_check(cudaStreamDestroy(stream), "cudaStreamDestroy");
+    return rc;
+}

@@ -1,0 +1,9 @@
+/* cuda_ops.h - the operations that conform_cuda.c runs. */
+#ifndef COG_TESTS_CONFORM_CUDA_OPS_H
+#define COG_TESTS_CONFORM_CUDA_OPS_H
+
+#include "tests/conform/device.h"
+
+void conform_cuda_rmsnorm(conform *c);
+
+#endif
