@@ -1,0 +1,98 @@
+/* fiber.h - the block that runs: what fiber.cc keeps of its threads, and what it tells check.cc. */
+#ifndef COG_TESTS_CUDAEMU_FIBER_H
+#define COG_TESTS_CUDAEMU_FIBER_H
+
+#include "emu.h"
+
+namespace emu
+{
+
+enum State : uint8_t { RUNS, IN_WARP, AT_BARRIER, EXITED };
+
+struct Copy { /* cp.async under way */
+    void *to;
+    const void *from;
+    bool valid;
+};
+
+struct Fiber {
+    void *context; /* first: the saved stack pointer */
+    uint3 index;
+    uint32_t warp, lane;
+    State state;
+    int kind, line; /* of what it waits for */
+    uint32_t mask;
+    int predicate;
+    uint32_t from; /* lane that a shuffle reads */
+    uint64_t value, result;
+    cudaemu_f32x4 d;
+    cudaemu_u32x4 a;
+    uint64_t b;
+    std::vector<Copy> copies;
+    std::vector<unsigned> groups; /* copies in each group that is under way */
+    unsigned open_copies;         /* of the group not yet ended */
+};
+
+struct Warp {
+    uint32_t index;
+    Fiber *fibers;
+    uint32_t exists, ready, waiting, exited; /* sets of lanes */
+};
+
+struct Block {
+    const Work *work;
+    uint32_t linear;
+    uint3 index;
+    unsigned n, alive, at_barrier, n_warps;
+    uint32_t ready_warps;
+    unsigned char *shared;
+    void *main_context;
+    Fiber fibers[MAX_THREADS];
+    Warp warps[MAX_THREADS / WARP];
+};
+
+extern Block block;
+extern Fiber *self; /* the thread that runs; NULL outside kernels */
+
+struct Range {
+    unsigned char *start;
+    size_t bytes;
+    bool has(const void *p) const
+    {
+        return static_cast<size_t>(static_cast<const unsigned char *>(p) - start) < bytes;
+    }
+};
+extern Range stack_range;
+
+enum : size_t { SHARED_GUARD = 64 * 1024, SHARED_SPAN = 512 * 1024 };
+
+[[noreturn]] void die(const char *why);
+
+/* ---- check.cc: called at the moments of the same name ---- */
+
+void check_reset();
+void check_allocated(void *p, size_t bytes);
+void check_freed(void *p);
+void check_kernel_begin(const Work &work);
+void check_kernel_end(const Work &work);
+void check_block_begin();
+void check_block_end();
+void check_exit();
+void check_barrier();
+void check_syncwarp(Warp *w, uint32_t mask);
+void check_mask(uint32_t mask);
+void check_shuffle(uint32_t mask, int from);
+void check_shared_read(const void *p, size_t bytes, size_t align);
+void check_global_read(const void *p, size_t bytes, size_t align);
+void check_copy_begin(void *to, const void *from, bool valid);
+void check_copy_end(void *to);
+void check_atomic(void *p, size_t bytes);
+void check_fence();
+void check_dependency_wait();
+void check_dependency_trigger();
+void report_stuck();
+void report_trap(const char *what);
+
+} // namespace emu
+
+#endif
