@@ -5,22 +5,30 @@
  * one thread (the engine's); a backend may use private worker threads but has joined them when a
  * call returns.
  *
+ * A device may run late: a block call may only enqueue its work. Everything a call borrows from the
+ * host is copied before it returns. The host waits in sample, act_read, logits_read and, when asked
+ * to, vision_poll, and only there. An error of late work is reported by whichever call meets it
+ * first, as COG_EDEVICE, which is final.
+ *
  * Two numeric modes (cog_device_config.dtype):
  *   COG_F32   weights, activations and KV in f32; the reference loaded in fp32.
  *   COG_BF16  weights and KV in bf16; every value the reference rounds to bf16 is rounded there,
  * once, to nearest even; sums inside products, norms and attention are f32.
  *
- * Batch invariance: what a row computes depends on that row's own sequence only - not on the other
- * rows, on how many there are, on how a prompt was cut into chunks, or on the number of threads.
- * Kernels therefore add up each output element in one fixed order, and attention walks KV slots in
- * tiles that start at multiples of a constant. */
+ * Batch invariance (always on a CPU, cog_device_config.batch_invariant elsewhere): what a row
+ * computes depends on that row's own sequence only - not on the other rows, on how many there are,
+ * on how a prompt was cut into chunks, or on the number of threads. Kernels therefore add up each
+ * output element in one fixed order, and attention walks KV slots in tiles that start at multiples
+ * of a constant. Without it, equal steps still give equal bits. */
 #ifndef COG_ENGINE_BACKEND_H
 #define COG_ENGINE_BACKEND_H
 
 #include "base/err.h"
 #include "engine/model_config.h"
+#include "engine/sampler.h"
 #include "engine/tensor.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,12 +48,18 @@ typedef enum cog_weight_use {
 typedef struct cog_device_config {
     const cog_model_config *model; /* borrowed for the backend's life */
     cog_dtype dtype;               /* COG_F32 or COG_BF16 */
-    int threads;    /* workers, the calling thread included; 0: one per available core */
-    int max_rows;   /* rows of a step */
-    int max_seqs;   /* sequences of a step */
-    int max_images; /* pictures of one vision pass */
-    int block;      /* KV slots per page: a power of two, 16 to 256 */
-    int n_blocks;   /* pages in the pool */
+    int threads;           /* workers, the calling thread included; 0: one per available core */
+    int max_rows;          /* rows of a step */
+    int max_seqs;          /* sequences of a step, and rows of logits */
+    int max_images;        /* pictures of one vision pass */
+    int max_features;      /* pictures whose features are held at a time */
+    int block;             /* KV slots per page: a power of two, 16 to 256 */
+    int n_blocks;          /* pages in the pool; 0 while the memory plan is made */
+    uint64_t weight_bytes; /* of all parameters in the mode's type, without padding */
+    int n_weights;         /* tensors, for padding */
+    /* One path for every row: what a row computes is then the same bits in any batch, chunking and
+     * company. A CPU is always so; on a GPU it costs speed. */
+    bool batch_invariant;
     /* Rotary tables [n_positions, head_dim / 2], already rounded as the numeric mode wants them
      * (rope.h); borrowed for the backend's life. */
     const float *rope_cos, *rope_sin;
@@ -97,6 +111,14 @@ typedef struct cog_head {
     cog_weight *lm_head; /* MATRIX [vocab, hidden] */
 } cog_head;
 
+/* One token to be drawn from a row of logits. Several draws may share a row: the first tokens of a
+ * request's choices. */
+typedef struct cog_draw {
+    int row; /* of the step's logits, < n_logits */
+    const cog_sampling *params;
+    cog_sample_context context; /* sampler.h */
+} cog_draw;
+
 /* ---- one step ----
  *
  * Rows are tokens. The language expert's rows come first, the vision expert's after them, and the
@@ -118,13 +140,29 @@ typedef struct cog_batch {
     const int32_t *block_table; /* [seqs, max_blocks]: page of slots [i * block, (i + 1) * block) */
     int max_blocks;
     const cog_act *const *features; /* [seqs] adapter output [image_tokens, hidden] or NULL */
-    int n_logits;
-    const int32_t *logits_row; /* [n_logits] rows whose logits are wanted */
+    int n_logits;                   /* <= max_seqs */
+    const int32_t *logits_row;      /* [n_logits] rows whose logits are wanted */
+    int n_draws;                    /* any number */
+    const cog_draw *draw;           /* [n_draws], in ascending order of row */
 } cog_batch;
+
+/* Where a device's memory goes, in bytes. */
+typedef struct cog_memory_plan {
+    uint64_t total;       /* of the device, or what this process may use */
+    uint64_t used;        /* by others and by the device's own runtime, now */
+    uint64_t weights;     /* parameters, with padding */
+    uint64_t activations; /* residual streams, features and all buffers between kernels */
+    uint64_t workspace;   /* of libraries, and recorded steps */
+    uint64_t page;        /* of one KV page, all layers */
+} cog_memory_plan;
 
 typedef struct cog_backend_ops {
     const char *name; /* "cpu", "cuda" */
     int vision_batch; /* pictures of one vision pass from which the device gains */
+
+    /* What open and the weights will take of the device, cfg->n_blocks left aside. COG_EUNSUPPORTED
+     * when there is no such device, or it cannot run this configuration: err says which and why. */
+    int (*memory)(cog_memory_plan *out, const cog_device_config *cfg, cog_err *err);
 
     /* Reserves everything a step needs: nothing allocates on the device afterwards but weights and
      * activations. */
@@ -139,11 +177,18 @@ typedef struct cog_backend_ops {
      * memory may go afterwards. */
     int (*weight)(cog_backend *be, cog_weight **out, const cog_tensor *const *parts, int n_parts,
                   cog_weight_use use, cog_err *err);
+    /* The same with values that are a pure function of (key, index), made on the device: uniform in
+     * [center - spread, center + spread], index = row * cols + column (rng.h: cog_rng_at's top 24
+     * bits), rounded once. For measurements without a checkpoint. */
+    int (*weight_random)(cog_backend *be, cog_weight **out, int rows, int cols, cog_weight_use use,
+                         uint64_t key, float center, float spread, cog_err *err);
     void (*weight_free)(cog_backend *be, cog_weight *w); /* NULL is fine */
 
+    /* Before the first step; values are undefined until written. */
     int (*act_new)(cog_backend *be, cog_act **out, int rows, int cols);
     void (*act_free)(cog_backend *be, cog_act *a); /* NULL is fine */
-    /* dst[rows, cols] = a's rows first .. first + rows - 1. For tests and tracing. */
+    /* dst[rows, cols] = a's rows first .. first + rows - 1, after all work so far. For tests and
+     * tracing. */
     int (*act_read)(cog_backend *be, float *dst, const cog_act *a, int first, int rows);
     int (*act_write)(cog_backend *be, cog_act *a, const float *src, int first, int rows);
 
@@ -156,16 +201,29 @@ typedef struct cog_backend_ops {
     /* features[i] = [boi; adapter(patches of picture i); eoi], [image_tokens, hidden] */
     int (*vit_project)(cog_backend *be, cog_act *const *features, const cog_act *x, int n_images,
                        const cog_adapter *w);
+    /* *idle: all vision work so far is done. wait: blocks until it is. *busy_ns: how long the
+     * device worked on vision since the last call that said idle, once it says so again; features
+     * written by vit_project may be used by a step's batch from then on. */
+    int (*vision_poll)(cog_backend *be, bool wait, bool *idle, uint64_t *busy_ns);
 
     /* Decoder. x is [>= rows, hidden]; the batch given to step_begin is the one all later calls
      * mean. */
     int (*step_begin)(cog_backend *be, const cog_batch *b);
     int (*embed)(cog_backend *be, cog_act *x, const cog_weight *table);
     int (*attention)(cog_backend *be, cog_act *x, const cog_layer *w,
-                     int layer);                                 /* norm .. residual, KV */
-    int (*ffn)(cog_backend *be, cog_act *x, const cog_layer *w); /* norm .. residual */
-    int (*logits)(cog_backend *be, float *out, const cog_act *x,
-                  const cog_head *w); /* [n_logits, vocab] */
+                     int layer);                                         /* norm .. residual, KV */
+    int (*ffn)(cog_backend *be, cog_act *x, const cog_layer *w);         /* norm .. residual */
+    int (*logits)(cog_backend *be, const cog_act *x, const cog_head *w); /* [n_logits, vocab] */
+    /* token[n_draws], host: what cog_sampler_pick gives for each draw, -1 where it would fail. Ends
+     * the step: the host waits. With n_draws 0 it does not wait. */
+    int (*sample)(cog_backend *be, int32_t *token);
+    /* dst [n_logits, vocab] = the step's logits. For tests and tracing. */
+    int (*logits_read)(cog_backend *be, float *dst);
+
+    /* Makes the calls of the step just begun, embed to logits, by calling issue(arg), or repeats
+     * those of an earlier step of the same shape without it: they are the same calls. NULL: the
+     * device gains nothing from that. */
+    int (*replay)(cog_backend *be, int (*issue)(void *arg), void *arg);
 
     /* Copies the first n_slots slots of page src to page dst, in all layers (copy on write). */
     int (*kv_copy)(cog_backend *be, int dst, int src, int n_slots);
@@ -179,5 +237,6 @@ size_t cog_kv_block_bytes(const cog_model_config *m, cog_dtype dtype, int block)
 int cog_backend_find(const cog_backend_ops **out, const char *name, cog_err *err);
 
 extern const cog_backend_ops cog_cpu_ops;
+extern const cog_backend_ops cog_cuda_ops; /* without CUDA: one whose memory and open refuse */
 
 #endif
