@@ -1,7 +1,7 @@
 #include "tests/unit/unit.h"
 
 #include "base/alloc.h"
-#include "engine/cpu/pool.h"
+#include "engine/pool.h"
 
 #include <stdatomic.h>
 #include <string.h>

@@ -1,11 +1,11 @@
-/* pool.h - worker threads of the CPU backend.
+/* pool.h - worker threads for what a backend does on the host: the CPU backend's kernels, loading.
  *
  * A call of run is one parallel section with one join. Items are handed out one by one, so a slow
  * worker delays its own item only; a result may never depend on which thread computed it. Workers
  * look for work for a few microseconds after a section, then sleep; a worker that wakes up after
  * the section has ended does not take part in it, and nobody waits for it. */
-#ifndef COG_ENGINE_CPU_POOL_H
-#define COG_ENGINE_CPU_POOL_H
+#ifndef COG_ENGINE_POOL_H
+#define COG_ENGINE_POOL_H
 
 #include "base/err.h"
 

@@ -1,4 +1,4 @@
-#include "engine/cpu/pool.h"
+#include "engine/pool.h"
 
 #include "base/alloc.h"
 
