@@ -1,5 +1,7 @@
 #include "engine/backend.h"
 
+#include "base/buf.h"
+
 #include <string.h>
 
 size_t cog_kv_block_bytes(const cog_model_config *m, cog_dtype dtype, int block)
@@ -8,16 +10,27 @@ size_t cog_kv_block_bytes(const cog_model_config *m, cog_dtype dtype, int block)
            cog_dtype_size(dtype);
 }
 
-int cog_backend_find(const cog_backend_ops **out, const char *name, cog_err *err)
+bool cog_backend_is_built(const cog_backend_ops *ops)
 {
-    static const cog_backend_ops *const present[] = { &cog_cpu_ops }; /* best first */
+    return ops->weight != NULL;
+}
 
-    for (size_t i = 0; i < sizeof(present) / sizeof(present[0]); i++) {
-        if (strcmp(name, "auto") == 0 || strcmp(name, present[i]->name) == 0) {
-            *out = present[i];
-            return 0;
-        }
-    }
-    return cog_err_set(err, COG_EINVAL, "backend '%s' is not in this build; it has: auto, cpu",
-                       name);
+int cog_backend_find(const cog_backend_ops *out[COG_MAX_BACKENDS], const char *name, cog_err *err)
+{
+    static const cog_backend_ops *const known[COG_MAX_BACKENDS] = { &cog_cuda_ops, &cog_cpu_ops };
+    cog_buf names = { 0 };
+    int n = 0, rc;
+
+    for (int i = 0; i < COG_MAX_BACKENDS; i++)
+        if (strcmp(name, "auto") == 0 || strcmp(name, known[i]->name) == 0)
+            out[n++] = known[i];
+    if (n > 0)
+        return n;
+    for (int i = 0; i < COG_MAX_BACKENDS; i++)
+        if (cog_backend_is_built(known[i]))
+            cog_buf_printf(&names, ", %s", known[i]->name);
+    rc = cog_err_set(err, COG_EINVAL, "backend '%s' is not known; this build has: auto%s", name,
+                     names.data);
+    cog_buf_fini(&names);
+    return rc;
 }

@@ -149,6 +149,7 @@ typedef struct cog_batch {
 /* Where a device's memory goes, in bytes. */
 typedef struct cog_memory_plan {
     uint64_t total;       /* of the device, or what this process may use */
+    bool is_shared;       /* with the rest of the machine: take what is needed, not what there is */
     uint64_t used;        /* by others and by the device's own runtime, now */
     uint64_t weights;     /* parameters, with padding */
     uint64_t activations; /* residual streams, features and all buffers between kernels */
@@ -178,8 +179,9 @@ typedef struct cog_backend_ops {
     int (*weight)(cog_backend *be, cog_weight **out, const cog_tensor *const *parts, int n_parts,
                   cog_weight_use use, cog_err *err);
     /* The same with values that are a pure function of (key, index), made on the device: uniform in
-     * [center - spread, center + spread], index = row * cols + column (rng.h: cog_rng_at's top 24
-     * bits), rounded once. For measurements without a checkpoint. */
+     * [center - spread, center + spread], index = row * cols + column: center + spread * (2 u - 1)
+     * in f32, each operation rounded, u = cog_rng_at's top 24 bits / 2^24 (rng.h), then rounded
+     * once to the mode's type. For measurements without a checkpoint. */
     int (*weight_random)(cog_backend *be, cog_weight **out, int rows, int cols, cog_weight_use use,
                          uint64_t key, float center, float spread, cog_err *err);
     void (*weight_free)(cog_backend *be, cog_weight *w); /* NULL is fine */
@@ -198,7 +200,8 @@ typedef struct cog_backend_ops {
     int (*vit_embed)(cog_backend *be, cog_act *x, const uint8_t *const *rgb, int n_images,
                      const cog_vit_embed *w);
     int (*vit_block)(cog_backend *be, cog_act *x, int n_images, const cog_vit_layer *w);
-    /* features[i] = [boi; adapter(patches of picture i); eoi], [image_tokens, hidden] */
+    /* features[i] = [boi; adapter(patches of picture i); eoi], [image_tokens, hidden]. Comes after
+     * all steps begun so far: one of them may still read what features[i] held. */
     int (*vit_project)(cog_backend *be, cog_act *const *features, const cog_act *x, int n_images,
                        const cog_adapter *w);
     /* *idle: all vision work so far is done. wait: blocks until it is. *busy_ns: how long the
@@ -217,7 +220,8 @@ typedef struct cog_backend_ops {
     /* token[n_draws], host: what cog_sampler_pick gives for each draw, -1 where it would fail. Ends
      * the step: the host waits. With n_draws 0 it does not wait. */
     int (*sample)(cog_backend *be, int32_t *token);
-    /* dst [n_logits, vocab] = the step's logits. For tests and tracing. */
+    /* dst [n_logits, vocab] = the step's logits, up to the next step_begin; sample leaves them as
+     * they are. For tests and tracing. */
     int (*logits_read)(cog_backend *be, float *dst);
 
     /* Makes the calls of the step just begun, embed to logits, by calling issue(arg), or repeats
@@ -233,10 +237,17 @@ typedef struct cog_backend_ops {
  * mode's type. */
 size_t cog_kv_block_bytes(const cog_model_config *m, cog_dtype dtype, int block);
 
-/* The table called name ("auto" picks the best present); COG_EINVAL names what this build has. */
-int cog_backend_find(const cog_backend_ops **out, const char *name, cog_err *err);
+enum { COG_MAX_BACKENDS = 2 };
+
+/* The tables to try for name, best first: that one, or for "auto" all. Returns how many;
+ * COG_EINVAL names what this build has. */
+int cog_backend_find(const cog_backend_ops *out[COG_MAX_BACKENDS], const char *name, cog_err *err);
+
+/* False for a table that stands for a backend that was not built: it has only memory and open, and
+ * they refuse. */
+bool cog_backend_is_built(const cog_backend_ops *ops);
 
 extern const cog_backend_ops cog_cpu_ops;
-extern const cog_backend_ops cog_cuda_ops; /* without CUDA: one whose memory and open refuse */
+extern const cog_backend_ops cog_cuda_ops; /* engine/cuda/stub.c without CUDA */
 
 #endif

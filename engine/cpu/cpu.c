@@ -2,6 +2,7 @@
 #include "engine/cpu/cpu.h"
 
 #include "base/alloc.h"
+#include "base/memory.h"
 #include "engine/cpu/cpuflags.h"
 
 #include <limits.h>
@@ -31,6 +32,14 @@ void *cog_cpu_mem(size_t n, size_t size)
     return p;
 }
 
+static size_t leading(int cols, size_t elem)
+{
+    size_t ld = ((size_t)cols + 31) / 32 * 32;
+
+    /* Rows a multiple of 4 KiB apart would share their cache sets. */
+    return ld * elem % 4096 == 0 ? ld + 32 : ld;
+}
+
 int cog_cpu_act_new(cog_backend *be, cog_act **out, int rows, int cols)
 {
     cog_act *a;
@@ -40,10 +49,7 @@ int cog_cpu_act_new(cog_backend *be, cog_act **out, int rows, int cols)
     a = cog_new(cog_act);
     a->rows = rows;
     a->cols = cols;
-    a->ld = ((size_t)cols + 31) / 32 * 32;
-    /* Rows a multiple of 4 KiB apart would share their cache sets. */
-    if (a->ld * be->elem % 4096 == 0)
-        a->ld += 32;
+    a->ld = leading(cols, be->elem);
     a->data = cog_cpu_mem((size_t)rows, a->ld * be->elem);
     if (!a->data) {
         cog_free(a);
@@ -89,9 +95,8 @@ static int check_config(const cog_device_config *c, cog_err *err)
 
     if (c->dtype != COG_F32 && c->dtype != COG_BF16)
         return cog_err_set(err, COG_EUNSUPPORTED, "the cpu backend computes in f32 or bf16");
-    if (c->max_rows < 1 || c->max_seqs < 1 || c->max_images < 1 || c->n_blocks < 1)
-        return cog_err_set(err, COG_EINVAL,
-                           "rows, sequences, pictures and pages must be at least 1");
+    if (c->max_rows < 1 || c->max_seqs < 1 || c->max_images < 1 || c->n_blocks < 0)
+        return cog_err_set(err, COG_EINVAL, "rows, sequences and pictures must be at least 1");
     if (c->block < 16 || c->block > 256 || (c->block & (c->block - 1)))
         return cog_err_set(err, COG_EINVAL, "block is %d, must be 16, 32, 64, 128 or 256",
                            c->block);
@@ -122,32 +127,49 @@ static int open_threads(cog_backend *be)
     return 0;
 }
 
-static int open_acts(cog_backend *be)
+enum { N_ACTS = 9 };
+
+typedef struct act_shape {
+    int rows, cols;
+} act_shape;
+
+/* What lies between kernels; the order is that of open_acts. */
+static void list_acts(act_shape out[N_ACTS], const cog_device_config *cfg)
 {
-    const cog_model_config *m = &be->model;
-    int chunk = be->cfg.max_rows > COG_CPU_CHUNK ? be->cfg.max_rows : COG_CPU_CHUNK;
+    const cog_model_config *m = cfg->model;
+    int chunk = cfg->max_rows > COG_CPU_CHUNK ? cfg->max_rows : COG_CPU_CHUNK;
     int patch = 3 * m->vision.patch * m->vision.patch;
-    const struct {
-        cog_act **act;
-        int rows, cols;
-    } want[] = {
-        { &be->norm, chunk, m->hidden },
-        { &be->qkv, be->cfg.max_rows, (m->heads + 2 * m->kv_heads) * m->head_dim },
-        { &be->mixed, be->cfg.max_rows, m->heads * m->head_dim },
-        { &be->gate_up, chunk, 2 * m->inter },
-        { &be->inner, chunk, m->inter },
-        { &be->vit_qkv, m->vision.tokens, 3 * m->vision.hidden },
-        { &be->vit_mixed, m->vision.tokens, m->vision.hidden },
-        { &be->vit_out, m->vision.tokens, m->vision.hidden },
-        { &be->vit_inner, COG_CPU_CHUNK, m->vision.inter > patch ? m->vision.inter : patch },
+    const act_shape want[N_ACTS] = {
+        { chunk, m->hidden },
+        { cfg->max_rows, (m->heads + 2 * m->kv_heads) * m->head_dim },
+        { cfg->max_rows, m->heads * m->head_dim },
+        { chunk, 2 * m->inter },
+        { chunk, m->inter },
+        { m->vision.tokens, 3 * m->vision.hidden },
+        { m->vision.tokens, m->vision.hidden },
+        { m->vision.tokens, m->vision.hidden },
+        { COG_CPU_CHUNK, m->vision.inter > patch ? m->vision.inter : patch },
     };
 
-    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
-        int rc = cog_cpu_act_new(be, want[i].act, want[i].rows, want[i].cols);
+    memcpy(out, want, sizeof(want));
+}
+
+static int open_acts(cog_backend *be)
+{
+    cog_act **const act[N_ACTS] = { &be->norm,      &be->qkv,     &be->mixed,
+                                    &be->gate_up,   &be->inner,   &be->vit_qkv,
+                                    &be->vit_mixed, &be->vit_out, &be->vit_inner };
+    act_shape shape[N_ACTS];
+
+    list_acts(shape, &be->cfg);
+    for (int i = 0; i < N_ACTS; i++) {
+        int rc = cog_cpu_act_new(be, act[i], shape[i].rows, shape[i].cols);
         if (rc < 0)
             return rc;
     }
-    return 0;
+    be->logits = cog_cpu_mem((size_t)be->cfg.max_seqs * (size_t)be->model.vocab, sizeof(float));
+    be->sampler = cog_sampler_new(be->model.vocab);
+    return be->logits ? 0 : COG_ENOMEM;
 }
 
 static int open_kv(cog_backend *be)
@@ -216,10 +238,36 @@ static void close_backend(cog_backend *be)
                               be->vit_qkv, be->vit_mixed, be->vit_out, be->vit_inner };
     for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++)
         cog_cpu_act_free(be, acts[i]);
+    free(be->logits);
+    cog_sampler_free(be->sampler);
     free(be->kv);
     free(be->vit_kv);
     cog_free(be->run);
     cog_free(be);
+}
+
+/* With what forward.c keeps: the residual streams and the pictures' features. */
+static int memory(cog_memory_plan *out, const cog_device_config *cfg, cog_err *err)
+{
+    const cog_model_config *m = cfg->model;
+    size_t elem = cog_dtype_size(cfg->dtype);
+    act_shape shape[N_ACTS + 3];
+    int rc = check_config(cfg, err);
+
+    if (rc < 0)
+        return rc;
+    list_acts(shape, cfg);
+    shape[N_ACTS] = (act_shape){ cfg->max_rows, m->hidden };
+    shape[N_ACTS + 1] = (act_shape){ cfg->max_images * m->vision.tokens, m->vision.hidden };
+    shape[N_ACTS + 2] = (act_shape){ cfg->max_features * m->image_tokens, m->hidden };
+    *out = (cog_memory_plan){ .total = cog_memory_available(),
+                              .is_shared = true,
+                              .weights = cfg->weight_bytes,
+                              .page = cog_kv_block_bytes(m, cfg->dtype, cfg->block) };
+    for (int i = 0; i < N_ACTS + 3; i++)
+        out->activations += (uint64_t)shape[i].rows * leading(shape[i].cols, elem) * elem;
+    out->activations += (uint64_t)cfg->max_seqs * (uint64_t)m->vocab * sizeof(float);
+    return 0;
 }
 
 static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err *err)
@@ -229,6 +277,8 @@ static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err
 
     if (rc < 0)
         return rc;
+    if (cfg->n_blocks < 1)
+        return cog_err_set(err, COG_EINVAL, "a KV pool of %d pages holds nothing", cfg->n_blocks);
     be = cog_alloc_aligned(sizeof(*be), 64);
     be->cfg = *cfg;
     be->model = *cfg->model;
@@ -262,13 +312,24 @@ static const char *describe(const cog_backend *be)
     return be->text;
 }
 
+/* Nothing runs late here. */
+static int vision_poll(cog_backend *be, bool wait, bool *idle, uint64_t *busy_ns)
+{
+    *idle = true;
+    *busy_ns = be->vision_ns;
+    be->vision_ns = 0;
+    return 0;
+}
+
 const cog_backend_ops cog_cpu_ops = {
     .name = "cpu",
     .vision_batch = 1, /* one picture fills the products; a second would only make it wait */
+    .memory = memory,
     .open = open_backend,
     .close = close_backend,
     .describe = describe,
     .weight = cog_cpu_weight,
+    .weight_random = cog_cpu_weight_random,
     .weight_free = cog_cpu_weight_free,
     .act_new = cog_cpu_act_new,
     .act_free = cog_cpu_act_free,
@@ -277,10 +338,13 @@ const cog_backend_ops cog_cpu_ops = {
     .vit_embed = cog_cpu_vit_embed,
     .vit_block = cog_cpu_vit_block,
     .vit_project = cog_cpu_vit_project,
+    .vision_poll = vision_poll,
     .step_begin = cog_cpu_step_begin,
     .embed = cog_cpu_embed,
     .attention = cog_cpu_attention,
     .ffn = cog_cpu_ffn,
     .logits = cog_cpu_logits,
+    .sample = cog_cpu_sample,
+    .logits_read = cog_cpu_logits_read,
     .kv_copy = cog_cpu_kv_copy,
 };

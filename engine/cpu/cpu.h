@@ -7,7 +7,7 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/kernels.h"
-#include "engine/cpu/pool.h"
+#include "engine/pool.h"
 
 enum {
     /* Rows whose inner MLP activations exist at a time, in the vision tower and the adapter. */
@@ -66,6 +66,10 @@ struct cog_backend {
     char *kv;
     size_t kv_tile, kv_head, kv_part, kv_layer, kv_page; /* bytes */
 
+    float *logits; /* [max_seqs, vocab] of the step */
+    cog_sampler *sampler;
+    uint64_t vision_ns; /* worked on vision since the last poll */
+
     const cog_batch *batch;
     int *run; /* [n_runs + 1]: run i is rows run[i] .. run[i + 1] - 1, all of one sequence */
     int n_runs;
@@ -91,6 +95,8 @@ static inline char *cog_cpu_at(const cog_backend *be, const cog_act *a, int row,
 
 int cog_cpu_weight(cog_backend *be, cog_weight **out, const cog_tensor *const *parts, int n_parts,
                    cog_weight_use use, cog_err *err);
+int cog_cpu_weight_random(cog_backend *be, cog_weight **out, int rows, int cols, cog_weight_use use,
+                          uint64_t key, float center, float spread, cog_err *err);
 void cog_cpu_weight_free(cog_backend *be, cog_weight *w);
 
 static inline const char *cog_cpu_weight_row(const cog_backend *be, const cog_weight *w, int row)
@@ -129,7 +135,9 @@ int cog_cpu_step_begin(cog_backend *be, const cog_batch *b);
 int cog_cpu_embed(cog_backend *be, cog_act *x, const cog_weight *table);
 int cog_cpu_attention(cog_backend *be, cog_act *x, const cog_layer *w, int layer);
 int cog_cpu_ffn(cog_backend *be, cog_act *x, const cog_layer *w);
-int cog_cpu_logits(cog_backend *be, float *out, const cog_act *x, const cog_head *w);
+int cog_cpu_logits(cog_backend *be, const cog_act *x, const cog_head *w);
+int cog_cpu_sample(cog_backend *be, int32_t *token);
+int cog_cpu_logits_read(cog_backend *be, float *dst);
 int cog_cpu_kv_copy(cog_backend *be, int dst, int src, int n_slots);
 
 /* inner = silu(gate) * up of gate_up, the first rows rows. */

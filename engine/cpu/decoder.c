@@ -11,7 +11,8 @@
 static bool is_batch_valid(const cog_backend *be, const cog_batch *b)
 {
     if (b->rows < 0 || b->rows > be->cfg.max_rows || b->language_rows < 0 ||
-        b->language_rows > b->rows || b->n_logits < 0 || b->n_logits > be->cfg.max_rows)
+        b->language_rows > b->rows || b->n_logits < 0 || b->n_logits > be->cfg.max_seqs ||
+        b->n_draws < 0)
         return false;
     for (int r = 0; r < b->rows; r++) {
         if (b->position[r] < 0 || b->position[r] >= be->cfg.n_positions || b->seq[r] < 0 ||
@@ -24,6 +25,9 @@ static bool is_batch_valid(const cog_backend *be, const cog_batch *b)
     }
     for (int i = 0; i < b->n_logits; i++)
         if (b->logits_row[i] < 0 || b->logits_row[i] >= b->rows)
+            return false;
+    for (int i = 0; i < b->n_draws; i++)
+        if (b->draw[i].row < 0 || b->draw[i].row >= b->n_logits)
             return false;
     return true;
 }
@@ -245,20 +249,43 @@ int cog_cpu_ffn(cog_backend *be, cog_act *x, const cog_layer *w)
 
 /* ---- head ---- */
 
-int cog_cpu_logits(cog_backend *be, float *out, const cog_act *x, const cog_head *w)
+int cog_cpu_logits(cog_backend *be, const cog_act *x, const cog_head *w)
 {
     const cog_gemm g = {
         .w = w->lm_head,
         .a = be->norm->data,
         .lda = be->norm->ld,
-        .dst = (char *)out,
+        .dst = (char *)be->logits,
         .ldd = (size_t)w->lm_head->rows,
         .rows = be->batch->n_logits,
         .how = COG_OUT_FLOAT,
     };
 
+    if (w->lm_head->rows != be->model.vocab)
+        return COG_EINVAL;
     norm(be, x, be->batch->logits_row, w->norm, be->batch->n_logits);
     cog_cpu_gemm(be, &g, 1);
+    return 0;
+}
+
+int cog_cpu_sample(cog_backend *be, int32_t *token)
+{
+    const cog_batch *b = be->batch;
+
+    for (int i = 0; i < b->n_draws; i++) {
+        const cog_draw *d = &b->draw[i];
+        const float *row = be->logits + (size_t)d->row * (size_t)be->model.vocab;
+        if (cog_sampler_pick(be->sampler, &token[i], row, d->params, &d->context) < 0)
+            token[i] = -1;
+    }
+    return 0;
+}
+
+int cog_cpu_logits_read(cog_backend *be, float *dst)
+{
+    size_t n = (size_t)be->batch->n_logits * (size_t)be->model.vocab;
+
+    memcpy(dst, be->logits, n * sizeof(float));
     return 0;
 }
 

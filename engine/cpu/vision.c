@@ -5,6 +5,8 @@
  * sublayer and none at the end. */
 #include "engine/cpu/cpu.h"
 
+#include "base/clock.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -104,10 +106,13 @@ static void embed_picture(cog_backend *be, cog_act *x, int image, const uint8_t 
 int cog_cpu_vit_embed(cog_backend *be, cog_act *x, const uint8_t *const *rgb, int n_images,
                       const cog_vit_embed *w)
 {
+    uint64_t begin = cog_now_ns();
+
     if (n_images < 0 || (int64_t)n_images * be->model.vision.tokens > x->rows)
         return COG_EINVAL;
     for (int i = 0; i < n_images; i++)
         embed_picture(be, x, i, rgb[i], w);
+    be->vision_ns += cog_now_ns() - begin;
     return 0;
 }
 
@@ -253,6 +258,7 @@ static void tower_mlp(cog_backend *be, cog_act *x, int row, int rows, const cog_
 
 int cog_cpu_vit_block(cog_backend *be, cog_act *x, int n_images, const cog_vit_layer *w)
 {
+    uint64_t begin = cog_now_ns();
     int tokens = be->model.vision.tokens;
 
     if (n_images < 0 || (int64_t)n_images * tokens > x->rows)
@@ -264,6 +270,7 @@ int cog_cpu_vit_block(cog_backend *be, cog_act *x, int n_images, const cog_vit_l
             tower_mlp(be, x, i * tokens + first, end - first, w);
         }
     }
+    be->vision_ns += cog_now_ns() - begin;
     return 0;
 }
 
@@ -317,6 +324,7 @@ int cog_cpu_vit_project(cog_backend *be, cog_act *const *features, const cog_act
                         const cog_adapter *w)
 {
     int patches = be->model.patches, tokens = be->model.vision.tokens;
+    uint64_t begin = cog_now_ns();
     size_t bytes = (size_t)be->model.hidden * be->elem;
 
     if (n_images < 0 || (int64_t)n_images * tokens > x->rows)
@@ -332,5 +340,6 @@ int cog_cpu_vit_project(cog_backend *be, cog_act *const *features, const cog_act
             project_rows(be, features[i], 1 + first, end - first, x, i * tokens + 1 + first, w);
         }
     }
+    be->vision_ns += cog_now_ns() - begin;
     return 0;
 }

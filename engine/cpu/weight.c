@@ -2,6 +2,7 @@
 #include "engine/cpu/cpu.h"
 
 #include "base/alloc.h"
+#include "base/rng.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -10,8 +11,9 @@
 typedef struct pack_job {
     cog_backend *be;
     cog_weight *w;
-    const cog_tensor *const *parts;
-    int n_parts;
+    const cog_tensor *const *parts; /* NULL: values are random */
+    uint64_t key;
+    float center, spread;
 } pack_job;
 
 static int64_t tensor_rows(const cog_tensor *t)
@@ -28,13 +30,29 @@ static int64_t tensor_cols(const cog_tensor *t)
     return n;
 }
 
+static void random_piece(const pack_job *j, float *dst, int row, int first, int n)
+{
+    uint64_t at = (uint64_t)row * (uint64_t)j->w->cols + (uint64_t)first;
+
+    for (int i = 0; i < n; i++) {
+        float unit = (float)(cog_rng_at(j->key, at + (uint64_t)i) >> 40) * 0x1p-24f;
+        dst[i] = j->center + j->spread * (2 * unit - 1);
+    }
+}
+
 /* dst = n elements of the stacked rows, from (row, first) on, in the mode's type. */
 static void read_piece(const pack_job *j, void *dst, int row, int first, int n)
 {
-    const cog_tensor *t = j->parts[0];
+    const cog_tensor *t;
     size_t at;
     float piece[COG_PANEL * 2];
 
+    if (!j->parts) {
+        random_piece(j, piece, row, first, n);
+        j->be->kern.from_float(dst, piece, n);
+        return;
+    }
+    t = j->parts[0];
     for (int i = 0; row >= tensor_rows(t); t = j->parts[++i])
         row -= (int)tensor_rows(t);
     at = (size_t)row * (size_t)j->w->cols + (size_t)first;
@@ -119,7 +137,7 @@ int cog_cpu_weight(cog_backend *be, cog_weight **out, const cog_tensor *const *p
                    cog_weight_use use, cog_err *err)
 {
     cog_weight *w = cog_new(cog_weight);
-    pack_job j = { .be = be, .w = w, .parts = parts, .n_parts = n_parts };
+    pack_job j = { .be = be, .w = w, .parts = parts };
     int64_t rows = 0;
     int rc;
 
@@ -154,6 +172,27 @@ int cog_cpu_weight(cog_backend *be, cog_weight **out, const cog_tensor *const *p
 fail:
     cog_cpu_weight_free(be, w);
     return rc;
+}
+
+int cog_cpu_weight_random(cog_backend *be, cog_weight **out, int rows, int cols, cog_weight_use use,
+                          uint64_t key, float center, float spread, cog_err *err)
+{
+    cog_weight *w;
+    pack_job j = { .be = be, .key = key, .center = center, .spread = spread };
+    int rc;
+
+    if (rows < 1 || rows > INT_MAX - COG_PANEL || cols < 1 || cols > INT_MAX / 8)
+        return cog_err_set(err, COG_EINVAL, "no parameter is [%d, %d]", rows, cols);
+    w = cog_new(cog_weight);
+    *w = (cog_weight){ .use = use, .rows = rows, .cols = cols };
+    j.w = w;
+    rc = use == COG_USE_VECTOR ? make_vector(&j) : make_data(&j);
+    if (rc < 0) {
+        cog_cpu_weight_free(be, w);
+        return cog_err_set(err, rc, "no memory for a parameter of [%d, %d]", rows, cols);
+    }
+    *out = w;
+    return 0;
 }
 
 void cog_cpu_weight_free(cog_backend *be, cog_weight *w)

@@ -143,7 +143,7 @@ static inline void rig_open_as(rig *g, cog_dtype dtype, int threads, unsigned fl
 
     memset(g, 0, sizeof(*g));
     g->m = (cog_model_config){
-        .vocab = 101,
+        .vocab = 210,
         .hidden = 90,
         .inter = 77,
         .layers = 2,
@@ -175,7 +175,7 @@ static inline void rig_open_as(rig *g, cog_dtype dtype, int threads, unsigned fl
                                   .dtype = dtype,
                                   .threads = threads,
                                   .max_rows = 300,
-                                  .max_seqs = 8,
+                                  .max_seqs = 300, /* logits of every row of a step */
                                   .max_images = 2,
                                   .block = block,
                                   .n_blocks = 64,

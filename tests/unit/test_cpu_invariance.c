@@ -94,7 +94,8 @@ static void run_step(const rig *g, step *s, result *out, cog_act *x)
         assert_int_equal(cog_cpu_ops.attention(g->be, x, &g->layer[l], l), 0);
         assert_int_equal(cog_cpu_ops.ffn(g->be, x, &g->layer[l]), 0);
     }
-    assert_int_equal(cog_cpu_ops.logits(g->be, logits, x, &g->head), 0);
+    assert_int_equal(cog_cpu_ops.logits(g->be, x, &g->head), 0);
+    assert_int_equal(cog_cpu_ops.logits_read(g->be, logits), 0);
     for (int r = 0; r < s->b.rows; r++) {
         int row = s->logits_row[r];
         memcpy(out[s->seq[row]].logits + (size_t)s->slot[row] * vocab, logits + (size_t)r * vocab,

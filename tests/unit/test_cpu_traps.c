@@ -609,8 +609,10 @@ static void check_decoder(rig *g, part p, trap mistake, float spread)
         assert_int_equal(cog_cpu_ops.attention(g->be, x, &g->layer[1], 1), 0);
     if (p == FFN)
         assert_int_equal(cog_cpu_ops.ffn(g->be, x, &g->layer[1]), 0);
-    if (p == LOGITS)
-        assert_int_equal(cog_cpu_ops.logits(g->be, got, x, &g->head), 0);
+    if (p == LOGITS) {
+        assert_int_equal(cog_cpu_ops.logits(g->be, x, &g->head), 0);
+        assert_int_equal(cog_cpu_ops.logits_read(g->be, got), 0);
+    }
     for (int slot = 0; slot < N && p != LOGITS; slot++)
         cog_cpu_ops.act_read(g->be, got + (size_t)slot * h, x, s.logits_row[slot], 1);
     r.has_attention = p == ATTENTION;

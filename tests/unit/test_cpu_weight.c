@@ -1,6 +1,7 @@
 /* What the CPU backend makes of a checkpoint's tensors, and what it refuses. */
 #include "tests/unit/unit.h"
 
+#include "engine/cpu/cpu.h"
 #include "tests/unit/cpu_rig.h"
 
 #include <math.h>
@@ -40,7 +41,8 @@ static void product(const rig *g, const cog_weight *w, const float *x, float *y)
     assert_int_equal(cog_cpu_ops.act_new(g->be, &a, 1, g->m.hidden), 0);
     assert_int_equal(cog_cpu_ops.act_write(g->be, a, x, 0, 1), 0);
     assert_int_equal(cog_cpu_ops.step_begin(g->be, &b), 0);
-    assert_int_equal(cog_cpu_ops.logits(g->be, y, a, &head), 0);
+    assert_int_equal(cog_cpu_ops.logits(g->be, a, &head), 0);
+    assert_int_equal(cog_cpu_ops.logits_read(g->be, y), 0);
     cog_cpu_ops.act_free(g->be, a);
 }
 
@@ -96,6 +98,106 @@ static void parts_of_any_type_stack(void **state)
         cog_free(x);
         rig_close(&g);
     }
+}
+
+/* Values made on the device are those of the function in backend.h. */
+static void random_parameters_are_a_pure_function(void **state)
+{
+    for (cog_dtype mode = COG_F32; mode <= COG_BF16; mode++) {
+        rig g;
+        rig_open(&g, mode, 2, ~0u);
+        int rows = g.m.vocab, cols = g.m.hidden;
+        size_t n = (size_t)rows * (size_t)cols;
+        float *f32 = cog_array(float, n), *x = cog_array(float, (size_t)cols), y[2][210];
+        cog_weight *made, *given;
+        cog_err err = { 0 };
+        for (size_t i = 0; i < n; i++) {
+            float unit = (float)(cog_rng_at(77, i) >> 40) / 16777216.0f;
+            f32[i] = 0.5f + 0.25f * (2 * unit - 1);
+        }
+        cog_tensor t = tensor("t", COG_F32, f32, rows, cols);
+        const cog_tensor *part = &t;
+        for (int i = 0; i < cols; i++)
+            x[i] = i % 2 ? 1 : -1;
+        assert_int_equal(cog_cpu_ops.weight(g.be, &given, &part, 1, COG_USE_MATRIX, &err), 0);
+        assert_int_equal(cog_cpu_ops.weight_random(g.be, &made, rows, cols, COG_USE_MATRIX, 77,
+                                                   0.5f, 0.25f, &err),
+                         0);
+        product(&g, given, x, y[0]);
+        product(&g, made, x, y[1]);
+        assert_memory_equal(y[0], y[1], sizeof(y[0]));
+        assert_memory_equal(given->data, made->data, n * cog_dtype_size(mode));
+        cog_cpu_ops.weight_free(g.be, given);
+        cog_cpu_ops.weight_free(g.be, made);
+        assert_int_equal(
+            cog_cpu_ops.weight_random(g.be, &made, 1, 90, COG_USE_VECTOR, 5, 1, 0, &err), 0);
+        for (int i = 0; i < 90; i++)
+            assert_true(made->vector[i] == 1);
+        cog_cpu_ops.weight_free(g.be, made);
+        assert_int_equal(cog_cpu_ops.weight_random(g.be, &made, 0, 90, COG_USE_ROWS, 5, 1, 0, &err),
+                         COG_EINVAL);
+        cog_free(f32);
+        cog_free(x);
+        rig_close(&g);
+    }
+}
+
+/* Each draw is what the sampler gives for its row, and -1 where it gives nothing. */
+static void draws_are_the_samplers(void **state)
+{
+    static const cog_sampling hot = { .temperature = 2, .top_p = 1, .repetition_penalty = 1 };
+    static const cog_sampling greedy = { .top_p = 1, .repetition_penalty = 1 };
+    int32_t token[] = { 3, 4 }, none[] = { -1, -1 }, zero[] = { 0, 0 }, slot[] = { 0, 1 };
+    int32_t row[] = { 1, 0 }, got[4], want;
+    cog_draw draw[] = { { 0, &hot, { .choice = 0 } },
+                        { 0, &hot, { .choice = 1 } },
+                        { 1, &greedy, { .choice = 0 } },
+                        { 1, &hot, { .choice = 0, .n_output = 0 } } };
+    cog_batch b = { .rows = 2,
+                    .language_rows = 2,
+                    .token = token,
+                    .feature = none,
+                    .position = zero,
+                    .slot = slot,
+                    .seq = zero,
+                    .seqs = 1,
+                    .block_table = zero,
+                    .max_blocks = 1,
+                    .n_logits = 2,
+                    .logits_row = row,
+                    .n_draws = 4,
+                    .draw = draw };
+    cog_sampler *s;
+    float *logits, x[90];
+    cog_act *a;
+    rig g;
+
+    rig_open(&g, COG_F32, 2, ~0u);
+    logits = cog_array(float, 2 * (size_t)g.m.vocab);
+    s = cog_sampler_new(g.m.vocab);
+    assert_int_equal(cog_cpu_ops.act_new(g.be, &a, 2, g.m.hidden), 0);
+    for (int spoilt = 0; spoilt < 2; spoilt++) {
+        for (int r = 0; r < 2; r++) {
+            for (int i = 0; i < g.m.hidden; i++)
+                x[i] = r == 0 && spoilt ? NAN : rig_random(9, (uint64_t)(90 * r + i), 0, 1);
+            assert_int_equal(cog_cpu_ops.act_write(g.be, a, x, r, 1), 0);
+        }
+        assert_int_equal(cog_cpu_ops.step_begin(g.be, &b), 0);
+        assert_int_equal(cog_cpu_ops.logits(g.be, a, &g.head), 0);
+        assert_int_equal(cog_cpu_ops.sample(g.be, got), 0);
+        assert_int_equal(cog_cpu_ops.logits_read(g.be, logits), 0);
+        for (int i = 0; i < 4; i++) {
+            if (cog_sampler_pick(s, &want, logits + draw[i].row * g.m.vocab, draw[i].params,
+                                 &draw[i].context) < 0)
+                want = -1;
+            assert_int_equal(got[i], want);
+            assert_int_equal(got[i] < 0, spoilt && draw[i].row == 1);
+        }
+    }
+    cog_cpu_ops.act_free(g.be, a);
+    cog_sampler_free(s);
+    cog_free(logits);
+    rig_close(&g);
 }
 
 /* In bf16 an f32 table is rounded to nearest even, once, when it is loaded. */
@@ -199,6 +301,9 @@ static void open_refuses_what_cannot_be(void **state)
     c.max_rows = 0;
     assert_int_equal(cog_cpu_ops.open(&be, &c, &err), COG_EINVAL);
     c = g.cfg;
+    c.n_blocks = 0;
+    assert_int_equal(cog_cpu_ops.open(&be, &c, &err), COG_EINVAL);
+    c = g.cfg;
     c.block = 256;
     c.n_blocks = INT32_MAX; /* more bytes than can be addressed */
     g.m.layers = 1000000;
@@ -213,6 +318,7 @@ static void open_refuses_what_cannot_be(void **state)
 static void step_begin_checks_the_batch(void **state)
 {
     int32_t token = 0, feature = -1, position = 0, slot = 0, seq = 0, page = 0, row = 0;
+    cog_draw draw = { .row = 1 };
     cog_batch b = { .rows = 1,
                     .language_rows = 1,
                     .token = &token,
@@ -245,6 +351,14 @@ static void step_begin_checks_the_batch(void **state)
         assert_int_equal(cog_cpu_ops.step_begin(g.be, &b), COG_EINVAL);
         *wrong[i].field = right;
     }
+    b.n_draws = 1;
+    b.draw = &draw;
+    assert_int_equal(cog_cpu_ops.step_begin(g.be, &b), COG_EINVAL);
+    draw.row = 0;
+    assert_int_equal(cog_cpu_ops.step_begin(g.be, &b), 0);
+    b.n_logits = g.cfg.max_seqs + 1;
+    assert_int_equal(cog_cpu_ops.step_begin(g.be, &b), COG_EINVAL);
+    b.n_logits = 1;
     b.rows = g.cfg.max_rows + 1;
     assert_int_equal(cog_cpu_ops.step_begin(g.be, &b), COG_EINVAL);
     rig_close(&g);
@@ -271,6 +385,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_of_any_type_stack),
+        cmocka_unit_test(random_parameters_are_a_pure_function),
+        cmocka_unit_test(draws_are_the_samplers),
         cmocka_unit_test(rows_round_to_nearest_even),
         cmocka_unit_test(parts_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(activations_check_their_bounds),
