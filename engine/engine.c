@@ -14,7 +14,6 @@
 #include "engine/load.h"
 #include "engine/prompt.h"
 #include "engine/request.h"
-#include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "engine/vision.h"
@@ -61,8 +60,10 @@ struct cog_engine {
     cog_plan plan;
     cog_vision vision;
     cog_batcher batcher;
-    cog_sampler *sampler;
-    float *logits; /* [max_seqs, vocab] */
+    cog_draw *draw; /* [max_seqs * COG_MAX_CHOICES] of the step */
+    int32_t *token; /* one for each */
+    float *logits;  /* [max_seqs, vocab] for on_logits, or NULL */
+    bool is_idle;   /* the last plan had no rows */
     cog_engine_stats counts;
 };
 
@@ -73,6 +74,7 @@ const cog_engine_config cog_engine_defaults = {
     .step_tokens = 256,
     .block = 32,
     .max_queue = 256,
+    .memory_utilization = 0.90f,
 };
 
 /* ------------------------------------------------------------------ events */
@@ -232,28 +234,48 @@ static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
     }
 }
 
-/* Draws the sequence's next token from a row of logits. */
-static int advance(cog_engine *e, cog_sequence *q, const float *logits)
+static void add_draw(cog_engine *e, const cog_sequence *q, int row)
 {
     const cog_request *req = q->job->req;
-    const cog_model_config *m = &e->loaded.model->cfg;
     int n_prompt = req->prompt.n_tokens, n_skip = 1 + req->prompt.n_image_tokens;
-    cog_sample_context ctx = {
-        .prompt = q->tokens + n_skip,
-        .n_prompt = n_prompt - n_skip,
-        .output = q->tokens + n_prompt,
-        .n_output = q->sched.n_tokens - n_prompt,
-        .choice = q->choice,
-    };
-    cog_step_result r;
-    int32_t token;
-    int rc;
 
-    if (e->cfg.on_logits)
-        e->cfg.on_logits(e->cfg.on_logits_arg, req->id, q->choice, ctx.n_output, logits, m->vocab);
-    rc = cog_sampler_pick(e->sampler, &token, logits, &req->sampling, &ctx);
-    if (rc < 0)
-        return rc;
+    e->draw[e->batcher.batch.n_draws++] = (cog_draw){
+        .row = row,
+        .params = &req->sampling,
+        .context = {
+            .prompt = q->tokens + n_skip,
+            .n_prompt = n_prompt - n_skip,
+            .output = q->tokens + n_prompt,
+            .n_output = q->sched.n_tokens - n_prompt,
+            .choice = q->choice,
+        },
+    };
+}
+
+/* The prompt's logits are the first row of every answer: each sequence draws its own first token
+ * from them. */
+static void build_draws(cog_engine *e)
+{
+    cog_batch *b = &e->batcher.batch;
+
+    b->draw = e->draw;
+    b->n_draws = 0;
+    for (int i = 0; i < b->n_logits; i++) {
+        const cog_sequence *q = e->batcher.sample[i];
+        for (int c = 1; !q->job->has_forked && c < q->job->n_seqs; c++)
+            add_draw(e, &q->job->seq[c], i);
+        add_draw(e, q, i);
+    }
+}
+
+/* Appends the token that the sequence drew, -1 when it could not. */
+static int advance(cog_engine *e, cog_sequence *q, int32_t token)
+{
+    const cog_model_config *m = &e->loaded.model->cfg;
+    cog_step_result r;
+
+    if (token < 0)
+        return COG_EDEVICE;
     if (!q->job->first_token_ns)
         q->job->first_token_ns = cog_now_ns();
     r = cog_sequence_push(q, token, e->loaded.tokenizer, m->eos, m->n_eos);
@@ -264,31 +286,52 @@ static int advance(cog_engine *e, cog_sequence *q, const float *logits)
     return 0;
 }
 
-/* The prompt's logits are the first row of every answer: each sequence draws its own first token
- * from them and goes on with the prompt's pages. */
-static int fork_job(cog_engine *e, cog_job *j, const float *logits)
+/* Each other answer goes on with the prompt's pages. */
+static int fork_job(cog_engine *e, cog_job *j, const int32_t *token)
 {
     int rc = 0;
 
     j->has_forked = true;
     for (int i = 1; rc == 0 && i < j->n_seqs; i++) {
-        rc = advance(e, &j->seq[i], logits);
+        rc = advance(e, &j->seq[i], token[i - 1]);
         if (rc == 0 && !j->seq[i].finished)
             cog_scheduler_fork(&e->sched, &j->seq[i].sched, &j->seq[0].sched);
     }
     return rc;
 }
 
-static void take_logits(cog_engine *e, cog_sequence *q, const float *logits)
+/* Takes the tokens drawn from one row, in the order of build_draws; returns how many. */
+static int take_tokens(cog_engine *e, cog_sequence *q, const int32_t *token)
 {
     cog_job *j = q->job;
+    int n = j->has_forked ? 1 : j->n_seqs;
 
     if (!j->failed && !j->has_forked)
-        j->failed = fork_job(e, j, logits);
+        j->failed = fork_job(e, j, token);
     if (!j->failed)
-        j->failed = advance(e, q, logits);
+        j->failed = advance(e, q, token[n - 1]);
     if (q->finished)
         cog_scheduler_remove(&e->sched, &q->sched);
+    return n;
+}
+
+static int show_logits(cog_engine *e)
+{
+    const cog_model *m = e->loaded.model;
+    const cog_batch *b = &e->batcher.batch;
+    int rc = m->ops->logits_read(m->be, e->logits);
+
+    if (rc < 0)
+        return rc;
+    for (int i = 0; i < b->n_logits; i++) {
+        const cog_sequence *q = e->batcher.sample[i];
+        for (const cog_draw *d = b->draw; d < b->draw + b->n_draws; d++)
+            if (d->row == i)
+                e->cfg.on_logits(e->cfg.on_logits_arg, q->job->req->id, d->context.choice,
+                                 d->context.n_output, e->logits + (size_t)i * (size_t)m->cfg.vocab,
+                                 m->cfg.vocab);
+    }
+    return 0;
 }
 
 /* Jobs end here and not while rows of logits are handed out: several rows may be of one job. */
@@ -319,33 +362,45 @@ static int copy_pages(cog_engine *e)
     return rc;
 }
 
+static int compute(cog_engine *e)
+{
+    const cog_batch *b = &e->batcher.batch;
+    int rc = copy_pages(e);
+
+    if (rc < 0)
+        return rc;
+    cog_batcher_build(&e->batcher, &e->plan);
+    build_draws(e);
+    cog_alloc_guard_begin("a step");
+    rc = cog_forward_step(e->forward, b, e->token);
+    cog_alloc_guard_end();
+    if (rc == 0 && e->logits && b->n_logits > 0)
+        rc = show_logits(e);
+    return rc;
+}
+
 static int run_step(cog_engine *e)
 {
     const cog_batch *b = &e->batcher.batch;
     uint64_t now = cog_now_ns();
-    int rc, vocab = e->loaded.model->cfg.vocab;
+    int rc;
 
     cog_scheduler_plan(&e->sched, &e->plan);
     e->counts.preemptions = e->sched.n_preempted;
-    if (e->plan.rows == 0)
+    e->is_idle = e->plan.rows == 0;
+    if (e->is_idle)
         return 0;
     for (int i = 0; i < e->plan.n_run; i++)
         leave_queue(e, ((cog_sequence *)e->plan.run[i])->job, now);
-    rc = copy_pages(e);
-    if (rc < 0)
-        return rc;
-    cog_batcher_build(&e->batcher, &e->plan);
-    cog_alloc_guard_begin("a step");
-    rc = cog_forward_step(e->forward, b, e->logits);
-    cog_alloc_guard_end();
+    rc = compute(e);
     if (rc < 0)
         return rc;
     e->counts.steps++;
     e->counts.language_rows += (uint64_t)b->language_rows;
     e->counts.vision_rows += (uint64_t)(b->rows - b->language_rows);
     cog_scheduler_commit(&e->plan);
-    for (int i = 0; i < b->n_logits; i++)
-        take_logits(e, e->batcher.sample[i], e->logits + (size_t)i * (size_t)vocab);
+    for (int i = 0, at = 0; i < b->n_logits; i++)
+        at += take_tokens(e, e->batcher.sample[i], e->token + at);
     end_finished_jobs(e);
     return 0;
 }
@@ -422,7 +477,7 @@ static void serve(cog_engine *e)
         if (e->closing)
             return;
         expire_jobs(e);
-        rc = phase == COG_ENGINE_FAILED ? 0 : cog_vision_work(&e->vision, &e->sched);
+        rc = phase == COG_ENGINE_FAILED ? 0 : cog_vision_work(&e->vision, &e->sched, e->is_idle);
         if (rc == 0 && e->jobs)
             rc = run_step(e);
         if (rc < 0) {
@@ -447,7 +502,9 @@ static int reserve(cog_engine *e, cog_err *err)
     const cog_loaded *l = &e->loaded;
     const cog_model_config *m = &l->model->cfg;
     int max_blocks = (m->max_positions + e->cfg.block - 1) / e->cfg.block;
-    int rc = cog_forward_open(&e->forward, l->model, e->cfg.step_tokens, e->cfg.max_images, err);
+    size_t max_draws = (size_t)e->cfg.max_seqs * COG_MAX_CHOICES;
+    int rc = cog_forward_open(&e->forward, l->model, e->cfg.step_tokens, l->max_images,
+                              l->max_features, err);
 
     if (rc < 0)
         return rc;
@@ -455,11 +512,12 @@ static int reserve(cog_engine *e, cog_err *err)
     cog_scheduler_init(&e->sched, l->info.n_blocks, e->cfg.block, e->cfg.max_seqs,
                        e->cfg.step_tokens);
     cog_plan_init(&e->plan, e->cfg.max_seqs);
-    cog_vision_init(&e->vision, e->forward, l->model, e->cfg.max_images,
-                    e->cfg.max_seqs + e->cfg.max_images);
+    cog_vision_init(&e->vision, e->forward, l->model, l->max_images, l->max_features);
     cog_batcher_init(&e->batcher, e->cfg.step_tokens, e->cfg.max_seqs, max_blocks, m->image_tokens);
-    e->sampler = cog_sampler_new(m->vocab);
-    e->logits = cog_array(float, (size_t)e->cfg.max_seqs *(size_t)m->vocab);
+    e->draw = cog_array(cog_draw, max_draws);
+    e->token = cog_array(int32_t, max_draws);
+    if (e->cfg.on_logits)
+        e->logits = cog_array(float, (size_t)e->cfg.max_seqs *(size_t)m->vocab);
     return 0;
 }
 
@@ -470,7 +528,8 @@ static void release(cog_engine *e)
         cog_scheduler_fini(&e->sched);
         cog_plan_fini(&e->plan);
         cog_batcher_fini(&e->batcher);
-        cog_sampler_free(e->sampler);
+        cog_free(e->draw);
+        cog_free(e->token);
         cog_free(e->logits);
         cog_forward_close(e->forward);
     }
@@ -483,7 +542,6 @@ static void *engine_main(void *arg)
     cog_err err = { 0 };
     int rc = cog_load(&e->loaded, &e->cfg, on_progress, e, &err);
 
-    e->cfg.max_images = e->loaded.max_images;
     if (rc == 0)
         rc = reserve(e, &err);
     if (rc < 0) {
@@ -519,6 +577,9 @@ static int check_config(const cog_engine_config *c, cog_err *err)
                            c->max_images, COG_MAX_PASS_IMAGES);
     if (c->max_queue < 1)
         return cog_err_set(err, COG_EINVAL, "max_queue is %d, expected at least 1", c->max_queue);
+    if (!(c->memory_utilization >= 0.05f && c->memory_utilization <= 1))
+        return cog_err_set(err, COG_EINVAL, "memory_utilization is %g, expected 0.05 to 1",
+                           (double)c->memory_utilization);
     if (c->threads < 0 || c->threads > 1024)
         return cog_err_set(err, COG_EINVAL, "threads is %d, expected 0 to 1024", c->threads);
     return 0;

@@ -74,20 +74,23 @@ typedef struct cog_engine_config {
     const char *dtype;   /* "auto" (bf16), "f32", "bf16" */
     int threads;         /* 0: one per available core */
     int max_seqs;        /* sequences in one step (default 32) */
-    int step_tokens; /* rows in one step: decode rows first, the rest for prefill chunks (default
-                        256) */
-    int block;       /* KV slots per page (default 32) */
-    uint64_t
-        kv_bytes;   /* KV pool; 0: enough for max_seqs contexts, at most a quarter of free memory */
-    int max_images; /* pictures of one vision pass; 0: as many as the device gains from */
-    int max_queue;  /* requests accepted and not yet running (default 256) */
+    int step_tokens;   /* rows in one step: decode rows first, the rest for prefill chunks (default
+                          256) */
+    int block;         /* KV slots per page (default 32) */
+    uint64_t kv_bytes; /* KV pool; 0 on a CPU: enough for max_seqs contexts, at most a quarter of
+                          free memory; 0 on a GPU: what memory_utilization leaves */
+    float memory_utilization; /* of a GPU's memory, the share that may be taken, 0.05..1 (0.90) */
+    bool batch_invariant; /* on a GPU: an answer's bits do not depend on its company; slower. A CPU
+                             is always so */
+    int max_images;       /* pictures of one vision pass; 0: as many as the device gains from */
+    int max_queue;        /* requests accepted and not yet running (default 256) */
     /* Runs on the engine thread when the event list stops being empty or the state changes: it may
      * wake a loop (uv_async_send) and nothing more. Wake-ups coalesce, so always drain. NULL is
      * fine. */
     void (*notify)(void *arg);
     void *notify_arg;
-    /* For tests: sees every row of logits that a token is drawn from, before penalties. On the
-     * engine thread. */
+    /* For tests: sees every row of logits that a token was drawn from, before penalties; once for
+     * each token, before its event. On the engine thread. */
     void (*on_logits)(void *arg, uint64_t id, int choice, int index, const float *logits,
                       int vocab);
     void *on_logits_arg;

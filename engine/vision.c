@@ -1,7 +1,6 @@
 #include "engine/vision.h"
 
 #include "base/alloc.h"
-#include "base/clock.h"
 
 #include <assert.h>
 #include <string.h>
@@ -24,10 +23,23 @@ static void drop_pass(cog_vision *v)
     }
 }
 
+/* Waits until the device is through; an error was reported before or no longer matters. */
+static void quiesce(cog_vision *v)
+{
+    bool idle;
+    uint64_t busy_ns;
+
+    if (v->is_busy)
+        (void)v->model->ops->vision_poll(v->model->be, true, &idle, &busy_ns);
+    v->is_busy = false;
+}
+
 void cog_vision_fini(cog_vision *v)
 {
-    if (v->forward)
+    if (v->forward) {
+        quiesce(v);
         drop_pass(v);
+    }
     assert(!v->all);
     *v = (cog_vision){ 0 };
 }
@@ -55,6 +67,16 @@ cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image, bool *is_ne
     return p;
 }
 
+static void drop_features(cog_vision *v, cog_vision_picture *p)
+{
+    if (!p->features)
+        return;
+    cog_forward_features_give(v->forward, p->features);
+    p->features = NULL;
+    p->sched.ready = false;
+    v->n_features--;
+}
+
 void cog_vision_unref(cog_vision *v, cog_vision_picture *p)
 {
     cog_vision_picture **link = &v->all;
@@ -64,21 +86,43 @@ void cog_vision_unref(cog_vision *v, cog_vision_picture *p)
     while (*link != p)
         link = &(*link)->next;
     *link = p->next;
-    if (p->features) {
-        v->model->ops->act_free(v->model->be, p->features);
-        v->n_features--;
-    }
+    drop_features(v, p);
     cog_image_free(p->image);
     cog_free(p);
+}
+
+static bool is_running(const cog_vision_picture *p, const cog_scheduler *s)
+{
+    for (const cog_sched_seq *q = s->running.head; q; q = q->next)
+        if (q->picture == &p->sched)
+            return true;
+    return false;
+}
+
+/* A picture shared by a request far back in the queue may hold features that running sequences
+ * need now. */
+static bool reclaim(cog_vision *v, const cog_scheduler *s)
+{
+    for (cog_vision_picture *p = v->all; p; p = p->next) {
+        if (p->features && !is_running(p, s)) {
+            drop_features(v, p);
+            return true;
+        }
+    }
+    return false;
 }
 
 static int begin_pass(cog_vision *v, const cog_scheduler *s)
 {
     cog_picture *wanted[COG_MAX_PASS_IMAGES];
     const uint8_t *rgb[COG_MAX_PASS_IMAGES];
-    int spare = v->max_features - v->n_features;
-    int n = cog_scheduler_pictures(s, wanted, v->max_images, spare > 0 ? spare : 0);
+    int n_running = cog_scheduler_pictures(s, wanted, v->max_images, 0), spare, n;
 
+    while (v->max_features - v->n_features < n_running && reclaim(v, s))
+        ;
+    spare = v->max_features - v->n_features;
+    n = cog_scheduler_pictures(s, wanted, v->max_images, spare > n_running ? spare - n_running : 0);
+    assert(n <= spare); /* of any reserve with room for all running sequences and a pass */
     for (int i = 0; i < n; i++) {
         cog_vision_picture *p = (cog_vision_picture *)wanted[i];
         p->sched.in_pass = true;
@@ -91,40 +135,56 @@ static int begin_pass(cog_vision *v, const cog_scheduler *s)
     return n > 0 ? cog_forward_vision_begin(v->forward, rgb, n) : 0;
 }
 
-static int end_pass(cog_vision *v)
+static void end_pass(cog_vision *v)
 {
-    uint64_t begin = cog_now_ns();
-    cog_act *features[COG_MAX_PASS_IMAGES];
-    int rc = cog_forward_vision_end(v->forward, features);
-
-    v->pass_ns += cog_now_ns() - begin;
-    for (int i = 0; rc == 0 && i < v->n_pass; i++) {
+    for (int i = 0; i < v->n_pass; i++) {
         cog_vision_picture *p = v->pass[i];
-        p->features = features[i];
+        p->features = v->made[i];
         p->sched.ready = true;
         p->encode_ns = v->pass_ns;
-        cog_image_free(p->image);
-        p->image = NULL;
         v->n_features++;
         v->n_encoded++;
     }
     drop_pass(v);
-    return rc;
 }
 
-static int run_layers(cog_vision *v)
+/* What the device has done since it was last seen idle. */
+static int settle(cog_vision *v, bool wait)
 {
-    uint64_t begin = cog_now_ns(), took;
-    uint64_t layer_ns = v->layer_ns * (uint64_t)v->n_pass;
-    int before = v->n_left;
-    int slice = layer_ns ? (int)(COG_VISION_SLICE_NS / layer_ns) : 1; /* nothing measured yet */
-    int rc = cog_forward_vision_layers(v->forward, slice < 1 ? 1 : slice, &v->n_left);
+    uint64_t busy_ns = 0;
+    bool idle = true;
+    int rc;
 
-    took = cog_now_ns() - begin;
-    v->pass_ns += took;
-    v->layer_ns =
-        took / (uint64_t)(v->n_pass * (before - v->n_left > 0 ? before - v->n_left : 1)) + 1;
-    return rc;
+    if (!v->is_busy)
+        return 0;
+    rc = v->model->ops->vision_poll(v->model->be, wait, &idle, &busy_ns);
+    if (rc < 0 || !idle)
+        return rc;
+    v->is_busy = false;
+    v->pass_ns += busy_ns;
+    if (v->slice == 0)
+        end_pass(v);
+    else
+        v->layer_ns = busy_ns / (uint64_t)(v->n_pass * v->slice) + 1;
+    return 0;
+}
+
+static int enqueue(cog_vision *v)
+{
+    uint64_t layer_ns = v->layer_ns * (uint64_t)v->n_pass;
+    int slice = layer_ns ? (int)(COG_VISION_SLICE_NS / layer_ns) : 1; /* nothing measured yet */
+    int before = v->n_left;
+    int rc;
+
+    if (before == 0)
+        rc = cog_forward_vision_end(v->forward, v->made);
+    else
+        rc = cog_forward_vision_layers(v->forward, slice < 1 ? 1 : slice, &v->n_left);
+    if (rc < 0)
+        return rc;
+    v->slice = before - v->n_left;
+    v->is_busy = true;
+    return 0;
 }
 
 static bool is_wanted(const cog_vision *v)
@@ -135,16 +195,17 @@ static bool is_wanted(const cog_vision *v)
     return false;
 }
 
-int cog_vision_work(cog_vision *v, const cog_scheduler *s)
+int cog_vision_work(cog_vision *v, const cog_scheduler *s, bool wait)
 {
+    int rc = settle(v, wait);
+
+    if (rc < 0 || v->is_busy)
+        return rc;
     if (v->n_pass > 0 && !is_wanted(v))
         drop_pass(v);
-    if (v->n_pass == 0) {
-        int rc = begin_pass(v, s);
-        if (rc < 0)
-            return rc;
-    }
     if (v->n_pass == 0)
-        return 0;
-    return v->n_left > 0 ? run_layers(v) : end_pass(v);
+        rc = begin_pass(v, s);
+    if (rc == 0 && v->n_pass > 0)
+        rc = enqueue(v);
+    return rc < 0 ? rc : settle(v, false);
 }

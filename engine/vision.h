@@ -2,7 +2,11 @@
  * pass. Engine thread only.
  *
  * A picture is counted: every request that sent it holds one reference, and it goes with the last.
- * Two pictures are the same when the SHA-256 of their final pixels is. */
+ * Two pictures are the same when the SHA-256 of their final pixels is.
+ *
+ * The device may work on a pass while the engine goes on: one slice is enqueued, and nothing more
+ * of it until the backend's vision_poll has said idle. So a slice is measured by itself, and an
+ * idle lane is what every decision about a pass meets. */
 #ifndef COG_ENGINE_VISION_H
 #define COG_ENGINE_VISION_H
 
@@ -16,9 +20,9 @@ enum { COG_MAX_PASS_IMAGES = 64 };
 
 typedef struct cog_vision_picture {
     cog_picture sched; /* what the scheduler sees; first member */
-    cog_image *image;  /* owned; NULL once it is encoded */
+    cog_image *image;  /* owned */
     cog_sha256 hash;
-    cog_act *features;  /* [image_tokens, hidden] on the device, owned; NULL before */
+    cog_act *features;  /* [image_tokens, hidden] from the reserve of forward.h; NULL before */
     uint64_t encode_ns; /* time its pass took */
     int refs;
     struct cog_vision_picture *next;
@@ -32,12 +36,16 @@ typedef struct cog_vision {
     int n_pass, max_images;
     uint64_t pass_ns;  /* work so far in this pass */
     uint64_t layer_ns; /* what one tower layer of one picture took last */
-    int n_left;        /* tower layers of the pass still to run */
-    int n_features;    /* pictures whose features are held */
-    int max_features;  /* beyond it none is encoded for a request that is not running yet */
+    int n_left;        /* tower layers of the pass still to be enqueued */
+    bool is_busy;      /* the device was given a slice and has not said idle since */
+    int slice;         /* tower layers of that slice; 0: it was the adapter, the pass's last */
+    cog_act *made[COG_MAX_PASS_IMAGES]; /* what the adapter writes for each of pass */
+    int n_features;                     /* pictures whose features are held */
+    int max_features;                   /* reserved */
     uint64_t n_encoded, n_shared;
 } cog_vision;
 
+/* max_features: what forward has reserved, at least the running sequences and a pass's pictures. */
 void cog_vision_init(cog_vision *v, cog_forward *forward, const cog_model *model, int max_images,
                      int max_features);
 void cog_vision_fini(cog_vision *v); /* every reference was given back */
@@ -46,10 +54,14 @@ void cog_vision_fini(cog_vision *v); /* every reference was given back */
 cog_vision_picture *cog_vision_take(cog_vision *v, cog_image *image, bool *is_new);
 void cog_vision_unref(cog_vision *v, cog_vision_picture *p); /* NULL is fine */
 
-/* Begins a pass if pictures wait and none is under way, and works on it: some tower layers, or,
- * once they are through, the adapter. A pass nobody waits for any more is dropped. Running streams
- * get their step after each call. Device errors are returned. */
-int cog_vision_work(cog_vision *v, const cog_scheduler *s);
+/* Looks whether the device is through with the slice it was given; if so, begins a pass if pictures
+ * wait and none is under way, and enqueues a slice of it: some tower layers, or, once they are
+ * through, the adapter, after which the pictures are ready. A pass nobody waits for any more is
+ * dropped. Running streams get their step after each call. wait: first waits for the slice; for
+ * when there is nothing else to do. When features are wanted for a running sequence and all are
+ * taken, a picture that no running sequence uses loses its own and is encoded again later. Device
+ * errors are returned. */
+int cog_vision_work(cog_vision *v, const cog_scheduler *s, bool wait);
 
 /* The pause that a call is meant to put between two steps of running streams. One tower layer, and
  * the adapter, are the smallest slices: a machine slower than that pauses longer. */

@@ -248,7 +248,9 @@ static void run_prompt(blocks *b, cog_forward *f, const json_t *c, const cog_act
     last = row_of[n - 1];
     batch.logits_row = &last;
     b->row_of = row_of;
-    rc = cog_forward_step(f, &batch, logits);
+    rc = cog_forward_step(f, &batch, NULL);
+    if (rc == 0)
+        rc = b->model->ops->logits_read(b->model->be, logits);
     if (rc < 0)
         die("forward", NULL);
     if (b->dtype == COG_BF16) {
@@ -286,6 +288,8 @@ static void check_blocks(const char *dir, const char *mode, cog_forward *f, cog_
     if (picture) {
         cog_image *image = load_picture(dir, picture, model->cfg.vision.image_side);
         const uint8_t *rgb = image->rgb;
+        uint64_t busy_ns;
+        bool idle;
         int n_left = 1;
 
         compare_pixels(&b, image);
@@ -294,12 +298,13 @@ static void check_blocks(const char *dir, const char *mode, cog_forward *f, cog_
         while (n_left > 0)
             if (cog_forward_vision_layers(f, 1, &n_left) < 0)
                 die("vision", NULL);
-        if (cog_forward_vision_end(f, &features) < 0)
+        if (cog_forward_vision_end(f, &features) < 0 ||
+            model->ops->vision_poll(model->be, true, &idle, &busy_ns) < 0)
             die("vision", NULL);
         cog_image_free(image);
     }
     run_prompt(&b, f, c, features);
-    model->ops->act_free(model->be, features);
+    cog_forward_features_give(f, features);
     result(!b.first_wrong[0], "case %d: blocks, largest difference %.2g%s%s", b.id, b.worst,
            b.first_wrong[0] ? "; first wrong: " : "", b.first_wrong);
 }
@@ -320,7 +325,7 @@ static void check_all_blocks(const char *dir, const char *mode, const json_t *ca
     cfg.step_tokens = 2048;
     if (cog_safetensors_open(&expected, expected_dir, &err) < 0 ||
         cog_load(&loaded, &cfg, NULL, NULL, &err) < 0 ||
-        cog_forward_open(&f, loaded.model, cfg.step_tokens, 1, &err) < 0)
+        cog_forward_open(&f, loaded.model, cfg.step_tokens, 1, 1, &err) < 0)
         die(dir, &err);
     json_array_foreach(cases, i, c) if (!json_is_null(json_object_get(c, "rows")))
         check_blocks(dir, mode, f, loaded.model, c, expected);

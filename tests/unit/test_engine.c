@@ -7,8 +7,9 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "engine/engine.h"
+#include "engine/sampler.h"
+#include "tests/unit/folder.h"
 
-#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ typedef struct rig {
     int n_ended;
     uint64_t
         cancel_from; /* ids from here on are cancelled at the token of index id - cancel_from */
-    bool spoil;      /* request 0 meets logits that are no numbers */
+    int32_t first_token[CHOICES]; /* what request 0 draws first at temperature 2 */
 } rig;
 
 static const char *model_dir(const char *fixture)
@@ -56,9 +57,13 @@ static void on_logits(void *arg, uint64_t id, int choice, int index, const float
     if (r->cancel_from && id >= r->cancel_from && choice == 0 &&
         (uint64_t)index == id - r->cancel_from)
         cog_engine_cancel(r->e, id);
-    if (r->spoil && id == 0 && choice == 0 && index == 1) /* a broken model, at the second token */
-        for (int i = 0; i < vocab; i++)
-            ((float *)logits)[i] = NAN;
+    if (id == 0 && index == 0) {
+        const cog_sampling p = { .temperature = 2, .top_p = 1, .repetition_penalty = 1 };
+        cog_sampler *s = cog_sampler_new(vocab);
+        cog_sampler_pick(s, &r->first_token[choice], logits, &p,
+                         &(cog_sample_context){ .choice = choice });
+        cog_sampler_free(s);
+    }
 }
 
 static void open_rig(rig *r, cog_engine_config cfg, int n_requests)
@@ -632,23 +637,123 @@ static void a_stop_string_ends_an_answer(void **state)
     close_rig(&r, 2);
 }
 
+static char *read_whole(const char *path, size_t *len)
+{
+    FILE *f = fopen(path, "rb");
+    char *bytes;
+
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    *len = (size_t)ftell(f);
+    rewind(f);
+    bytes = cog_alloc(*len + 1, 1);
+    assert_int_equal(fread(bytes, 1, *len, f), *len);
+    fclose(f);
+    return bytes;
+}
+
+/* The checkpoint in dir, with a token whose embedding is no number. */
+static void write_broken_model(const char *dir, int32_t token, int vocab)
+{
+    static const char *const same[] = { "config.json", "generation_config.json", "tokenizer.model",
+                                        "tokenizer_config.json" };
+    char *from = cog_strdup(model_dir("hd64-bf16"));
+    char *path = cog_sprintf("%s/model.safetensors", from), *bytes, *at;
+    size_t len, first, last, row;
+    uint64_t head;
+
+    bytes = read_whole(path, &len);
+    memcpy(&head, bytes, sizeof(head));
+    at = memmem(bytes, len, "\"model.embed_tokens.weight\"", 27);
+    assert_non_null(at);
+    at = strstr(at, "\"data_offsets\":");
+    assert_int_equal(sscanf(at, "\"data_offsets\":[%zu,%zu]", &first, &last), 2);
+    row = (last - first) / (size_t)vocab;
+    memset(bytes + 8 + head + first + (size_t)token * row, 0xff, row);
+    folder_write(dir, "model.safetensors", bytes, len);
+    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+        char *target = cog_sprintf("%s/%s", from, same[i]);
+        char *link = cog_sprintf("%s/%s", dir, same[i]);
+        assert_int_equal(symlink(target, link), 0);
+        cog_free(target);
+        cog_free(link);
+    }
+    cog_free(bytes);
+    cog_free(path);
+    cog_free(from);
+}
+
+static void submit_two(rig *r)
+{
+    for (int i = 0; i < 2; i++) {
+        cog_request *q = make_request(r, (uint64_t)i, "what is this", true, (uint64_t)i);
+        q->n = CHOICES; /* the other answers' rows stand in the same step */
+        q->sampling.temperature = 2;
+        submit(r, q);
+    }
+    wait_for(r, 2);
+}
+
+/* A broken model, at the second token of one answer. */
 static void logits_that_are_no_numbers_end_one_request(void **state)
 {
+    cog_engine_config cfg = cog_engine_defaults;
+    int32_t token;
+    int vocab;
     rig r;
 
     open_default(&r, 2);
-    r.spoil = true;
-    for (int i = 0; i < 2; i++) {
-        cog_request *q = make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)i);
-        q->n = CHOICES; /* the other answers' rows stand in the same step */
-        q->sampling.temperature = 2;
-        submit(&r, q);
-    }
-    wait_for(&r, 2);
+    submit_two(&r);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(r.out[i].status, 0);
+    token = r.first_token[0];
+    assert_true(token != r.first_token[1] && token != r.first_token[2]);
+    vocab = cog_engine_get_info(r.e)->vocab;
+    close_rig(&r, 2);
+
+    write_broken_model(*state, token, vocab);
+    cfg.model_dir = *state;
+    cfg.dtype = "f32";
+    open_rig(&r, cfg, 2);
+    submit_two(&r);
     assert_int_equal(r.out[0].status, COG_EDEVICE);
+    for (int c = 0; c < CHOICES; c++)
+        assert_true(r.out[0].n_tokens[c] >= 1); /* the first ones came */
     assert_int_equal(r.out[1].status, 0);
     settled(&r);
     close_rig(&r, 2);
+}
+
+/* More pictures are held by requests far back in the queue than features are reserved: those that
+ * run get theirs, and the others are encoded again. */
+static void features_go_to_those_who_run(void **state)
+{
+    enum { PICTURES = 8 };
+    cog_engine_config cfg = cog_engine_defaults;
+    cog_request *made[2 * PICTURES];
+    cog_engine_stats s;
+    rig r;
+
+    cfg.dtype = "f32";
+    cfg.max_seqs = 1;
+    cfg.max_images = 1; /* features of two pictures */
+    open_rig(&r, cfg, 2 * PICTURES);
+    for (int i = 0; i < 2 * PICTURES; i++) {
+        made[i] = make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)(i % PICTURES));
+        made[i]->sampling.seed = 0;
+    }
+    for (int i = 0; i < 2 * PICTURES; i++)
+        submit(&r, made[i]);
+    wait_for(&r, 2 * PICTURES);
+    for (int i = 0; i < PICTURES; i++) {
+        const outcome *x = &r.out[i], *y = &r.out[PICTURES + i];
+        assert_int_equal(x->status, 0);
+        assert_int_equal(y->status, 0);
+        assert_memory_equal(x->logits, y->logits, sizeof(x->logits));
+    }
+    s = settled(&r);
+    assert_true(s.images_encoded > PICTURES);
+    close_rig(&r, 2 * PICTURES);
 }
 
 static void a_pass_nobody_waits_for_is_dropped(void **state)
@@ -720,6 +825,14 @@ static void a_folder_that_does_not_load_says_why(void **state)
     cog_engine_close(e);
 
     cfg.model_dir = model_dir("hd64-bf16");
+    cfg.backend = "abacus";
+    assert_int_equal(cog_engine_open(&e, &cfg, &err), 0);
+    assert_int_equal(cog_engine_wait(e, &err), COG_EINVAL);
+    assert_non_null(strstr(err.text, "auto"));
+    assert_non_null(strstr(err.text, "cpu"));
+    cog_engine_close(e);
+
+    cfg.backend = "auto";
     cfg.kv_bytes = 4096;
     assert_int_equal(cog_engine_open(&e, &cfg, &err), 0);
     assert_int_equal(cog_engine_wait(e, &err), COG_ELIMIT);
@@ -731,6 +844,9 @@ static void a_folder_that_does_not_load_says_why(void **state)
     assert_int_equal(cog_engine_open(&e, &cfg, &err), COG_EINVAL);
     cfg = cog_engine_defaults;
     cfg.model_dir = model_dir("hd64-bf16");
+    cfg.memory_utilization = 1.5f;
+    assert_int_equal(cog_engine_open(&e, &cfg, &err), COG_EINVAL);
+    cfg.memory_utilization = 0.9f;
     cfg.block = 33;
     assert_int_equal(cog_engine_open(&e, &cfg, &err), COG_EINVAL);
 }
@@ -750,7 +866,8 @@ int main(void)
         cmocka_unit_test(choices_equal_requests_of_their_own),
         cmocka_unit_test(greedy_choices_are_computed_once),
         cmocka_unit_test(a_stop_string_ends_an_answer),
-        cmocka_unit_test(logits_that_are_no_numbers_end_one_request),
+        folder_test(logits_that_are_no_numbers_end_one_request),
+        cmocka_unit_test(features_go_to_those_who_run),
         cmocka_unit_test(a_pass_nobody_waits_for_is_dropped),
         cmocka_unit_test(one_picture_is_encoded_once),
         cmocka_unit_test(closing_ends_what_is_running),

@@ -1,0 +1,327 @@
+/* Vision passes on a device that runs late: what is enqueued when, and when a picture is ready. */
+#include "tests/unit/unit.h"
+
+#include "base/alloc.h"
+#include "base/rng.h"
+#include "engine/load.h"
+#include "engine/vision.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_IMAGES = 2, MAX_FEATURES = 4 };
+
+/* The CPU backend that says it is busy for a while. */
+static struct {
+    int n_embed, n_block, n_project;
+    int busy_polls; /* answers without idle after each piece of work */
+    int left;
+    uint64_t busy_ns; /* of each slice */
+    bool is_broken, waited;
+} late;
+
+static int late_embed(cog_backend *be, cog_act *x, const uint8_t *const *rgb, int n,
+                      const cog_vit_embed *w)
+{
+    late.n_embed++;
+    late.left = late.busy_polls;
+    return cog_cpu_ops.vit_embed(be, x, rgb, n, w);
+}
+
+static int late_block(cog_backend *be, cog_act *x, int n, const cog_vit_layer *w)
+{
+    late.n_block++;
+    late.left = late.busy_polls;
+    return cog_cpu_ops.vit_block(be, x, n, w);
+}
+
+static int late_project(cog_backend *be, cog_act *const *features, const cog_act *x, int n,
+                        const cog_adapter *w)
+{
+    late.n_project++;
+    late.left = late.busy_polls;
+    return cog_cpu_ops.vit_project(be, features, x, n, w);
+}
+
+static int late_poll(cog_backend *be, bool wait, bool *idle, uint64_t *busy_ns)
+{
+    if (late.is_broken)
+        return COG_EDEVICE;
+    late.waited |= wait;
+    *idle = wait || late.left-- <= 0;
+    if (*idle)
+        *busy_ns = late.busy_ns;
+    return 0;
+}
+
+typedef struct rig {
+    cog_loaded loaded;
+    cog_backend_ops ops;
+    cog_forward *forward;
+    cog_vision vision;
+    cog_scheduler sched;
+    cog_sched_seq seq[MAX_FEATURES + 2];
+    cog_vision_picture *picture[MAX_FEATURES + 2];
+    int n;
+} rig;
+
+static void open_rig(rig *r, int max_seqs)
+{
+    char dir[512];
+    cog_engine_config cfg = cog_engine_defaults;
+    cog_err err = { 0 };
+
+    memset(r, 0, sizeof(*r));
+    memset(&late, 0, sizeof(late));
+    snprintf(dir, sizeof(dir), "%s/tests/golden/fixtures/hd64-bf16", getenv("COG_SOURCE_ROOT"));
+    cfg.model_dir = dir;
+    if (cog_load(&r->loaded, &cfg, NULL, NULL, &err) < 0)
+        fail_msg("%s", err.text);
+    r->ops = cog_cpu_ops;
+    r->ops.vit_embed = late_embed;
+    r->ops.vit_block = late_block;
+    r->ops.vit_project = late_project;
+    r->ops.vision_poll = late_poll;
+    r->loaded.model->ops = &r->ops;
+    assert_int_equal(
+        cog_forward_open(&r->forward, r->loaded.model, 8, MAX_IMAGES, MAX_FEATURES, &err), 0);
+    cog_vision_init(&r->vision, r->forward, r->loaded.model, MAX_IMAGES, MAX_FEATURES);
+    cog_scheduler_init(&r->sched, 64, 16, max_seqs, 64);
+}
+
+static void forget(rig *r, int i)
+{
+    cog_scheduler_remove(&r->sched, &r->seq[i]);
+    cog_vision_unref(&r->vision, r->picture[i]);
+    r->picture[i] = NULL;
+}
+
+static void close_rig(rig *r)
+{
+    for (int i = 0; i < r->n; i++) {
+        if (r->picture[i])
+            forget(r, i);
+        cog_block_table_fini(&r->seq[i].table);
+    }
+    cog_vision_fini(&r->vision);
+    cog_scheduler_fini(&r->sched);
+    cog_forward_close(r->forward);
+    cog_unload(&r->loaded);
+}
+
+/* One more sequence with a picture of its own. */
+static cog_picture *add(rig *r)
+{
+    int side = r->loaded.config.vision.image_side, i = r->n++;
+    cog_image *im = cog_new(cog_image);
+    bool is_new;
+
+    im->side = side;
+    im->rgb = cog_alloc((size_t)side * (size_t)side, 3);
+    for (size_t p = 0; p < (size_t)side * (size_t)side * 3; p++)
+        im->rgb[p] = (uint8_t)cog_rng_at((uint64_t)i, p);
+    im->hash.byte[0] = (uint8_t)(i + 1);
+    r->picture[i] = cog_vision_take(&r->vision, im, &is_new);
+    assert_true(is_new);
+    r->seq[i] =
+        (cog_sched_seq){ .order = (uint64_t)i, .n_tokens = 4, .picture = &r->picture[i]->sched };
+    cog_block_table_init(&r->seq[i].table, 4);
+    cog_scheduler_add(&r->sched, &r->seq[i]);
+    return &r->picture[i]->sched;
+}
+
+static void plan(rig *r)
+{
+    cog_plan p;
+
+    cog_plan_init(&p, r->sched.max_seqs);
+    cog_scheduler_plan(&r->sched, &p);
+    cog_scheduler_commit(&p);
+    cog_plan_fini(&p);
+}
+
+static void work(rig *r, bool wait)
+{
+    assert_int_equal(cog_vision_work(&r->vision, &r->sched, wait), 0);
+}
+
+static int n_enqueued(void)
+{
+    return late.n_embed + late.n_block + late.n_project;
+}
+
+static void nothing_is_enqueued_while_the_device_is_busy(void **state)
+{
+    cog_picture *p;
+    int layers, before;
+    rig r;
+
+    open_rig(&r, 2);
+    layers = r.loaded.config.vision.layers;
+    late.busy_polls = 3;                    /* the first poll follows the work at once */
+    late.busy_ns = COG_VISION_SLICE_NS * 2; /* each slice is one layer */
+    p = add(&r);
+    plan(&r);
+    for (int slice = 0; slice <= layers; slice++) {
+        work(&r, false);
+        before = n_enqueued();
+        assert_int_equal(late.n_embed, 1);
+        assert_int_equal(late.n_block, slice < layers ? slice + 1 : layers);
+        assert_int_equal(late.n_project, slice == layers);
+        for (int i = 1; i < late.busy_polls; i++) {
+            work(&r, false);
+            assert_int_equal(n_enqueued(), before);
+            assert_false(p->ready);
+        }
+    }
+    work(&r, false);
+    assert_true(p->ready);
+    assert_false(late.waited);
+    assert_int_equal(r.vision.n_features, 1);
+    assert_true(r.picture[0]->encode_ns == (uint64_t)(layers + 1) * late.busy_ns);
+    close_rig(&r);
+}
+
+static void waiting_takes_a_slice_each(void **state)
+{
+    cog_picture *p;
+    rig r;
+
+    open_rig(&r, 2);
+    late.busy_polls = 1000000;
+    late.busy_ns = COG_VISION_SLICE_NS * 2;
+    p = add(&r);
+    plan(&r);
+    for (int i = 0; i <= r.loaded.config.vision.layers + 1; i++) {
+        assert_false(p->ready);
+        work(&r, true);
+    }
+    assert_true(p->ready);
+    assert_true(late.waited);
+    close_rig(&r);
+}
+
+/* The time the device says it worked decides, not the time the call took. */
+static void slices_come_from_the_devices_time(void **state)
+{
+    rig r;
+
+    open_rig(&r, 2);
+    assert_true(r.loaded.config.vision.layers >= 2);
+    late.busy_ns = 1; /* all other layers fit in the second slice */
+    add(&r);
+    plan(&r);
+    work(&r, false);
+    assert_int_equal(late.n_block, 1);
+    work(&r, false);
+    assert_int_equal(late.n_block, r.loaded.config.vision.layers);
+    assert_int_equal(late.n_project, 0);
+    close_rig(&r);
+}
+
+static void an_unwanted_pass_is_dropped_when_idle(void **state)
+{
+    cog_picture *p;
+    rig r;
+
+    open_rig(&r, 2);
+    late.busy_polls = 2;
+    late.busy_ns = COG_VISION_SLICE_NS * 2;
+    add(&r);
+    plan(&r);
+    work(&r, false);
+    forget(&r, 0);
+    p = add(&r);
+    plan(&r);
+    work(&r, false); /* still busy for the one that is gone */
+    assert_int_equal(late.n_embed, 1);
+    work(&r, false);
+    assert_int_equal(late.n_embed, 2);
+    assert_int_equal(r.vision.n_encoded, 0);
+    for (int i = 0; i < 100 && !p->ready; i++)
+        work(&r, false);
+    assert_true(p->ready);
+    add(&r);
+    plan(&r);
+    work(&r, false);
+    close_rig(&r); /* waits for the device */
+    assert_true(late.waited);
+}
+
+static void features_are_given_back_and_taken_again(void **state)
+{
+    rig r;
+
+    open_rig(&r, 2); /* four features for six pictures */
+    for (int i = 0; i < MAX_FEATURES + 2; i++)
+        add(&r);
+    plan(&r);
+    for (int i = 0; i < 100; i++)
+        work(&r, false);
+    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    assert_true(r.seq[3].picture->ready);
+    assert_false(r.seq[4].picture->ready);
+    forget(&r, 0);
+    forget(&r, 1);
+    for (int i = 0; i < 100; i++)
+        work(&r, false);
+    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    assert_true(r.seq[5].picture->ready);
+    close_rig(&r);
+}
+
+static void a_running_sequence_takes_features_of_a_waiting_one(void **state)
+{
+    rig r;
+
+    open_rig(&r, 1);
+    for (int i = 0; i < MAX_FEATURES; i++)
+        add(&r);
+    plan(&r);
+    for (int i = 0; i < 100; i++)
+        work(&r, false);
+    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    add(&r);
+    cog_scheduler_remove(&r.sched, &r.seq[0]); /* not in its turn any more, but kept */
+    for (int i = 1; i < MAX_FEATURES; i++) {
+        cog_scheduler_remove(&r.sched, &r.seq[i]);
+        r.seq[i].order = (uint64_t)(100 + i);
+        cog_scheduler_add(&r.sched, &r.seq[i]);
+    }
+    plan(&r);
+    assert_int_equal(r.seq[MAX_FEATURES].state, COG_SEQ_RUNNING);
+    for (int i = 0; i < 100; i++)
+        work(&r, false);
+    assert_true(r.seq[MAX_FEATURES].picture->ready);
+    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    close_rig(&r);
+}
+
+static void a_broken_device_is_reported(void **state)
+{
+    rig r;
+
+    open_rig(&r, 2);
+    late.busy_polls = 1;
+    add(&r);
+    plan(&r);
+    work(&r, false);
+    late.is_broken = true;
+    assert_int_equal(cog_vision_work(&r.vision, &r.sched, false), COG_EDEVICE);
+    close_rig(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_enqueued_while_the_device_is_busy),
+        cmocka_unit_test(waiting_takes_a_slice_each),
+        cmocka_unit_test(slices_come_from_the_devices_time),
+        cmocka_unit_test(an_unwanted_pass_is_dropped_when_idle),
+        cmocka_unit_test(features_are_given_back_and_taken_again),
+        cmocka_unit_test(a_running_sequence_takes_features_of_a_waiting_one),
+        cmocka_unit_test(a_broken_device_is_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
