@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "base/memory.h"
+#include "engine/memory_plan.h"
 #include "engine/rope.h"
 
 #include <stdio.h>
@@ -32,35 +32,6 @@ static uint64_t weight_bytes(const cog_safetensors *file, cog_dtype dtype)
     return n * cog_dtype_size(dtype);
 }
 
-/* Pages for the pool: what was asked for, or room for every sequence's whole context within a
- * quarter of the memory that is left; never less than one context, or some request could never run.
- */
-static int size_pool(int *n_blocks, const cog_engine_config *cfg, const cog_model_config *m,
-                     cog_dtype dtype, uint64_t weight_bytes, cog_err *err)
-{
-    uint64_t page = cog_kv_block_bytes(m, dtype, cfg->block);
-    uint64_t least = (uint64_t)(m->max_positions + cfg->block - 1) / (uint64_t)cfg->block;
-    uint64_t n;
-
-    if (cfg->kv_bytes) {
-        n = cfg->kv_bytes / page;
-        if (n < least)
-            return cog_err_set(err, COG_ELIMIT,
-                               "a KV cache of %llu MiB does not hold one context of %d tokens: "
-                               "give at least %llu MiB",
-                               (unsigned long long)(cfg->kv_bytes >> 20), m->max_positions,
-                               (unsigned long long)((least * page + (1u << 20) - 1) >> 20));
-    } else {
-        uint64_t memory = cog_memory_available();
-        uint64_t quarter = (memory > weight_bytes ? memory - weight_bytes : 0) / 4 / page;
-        n = least * (uint64_t)cfg->max_seqs;
-        n = n > quarter ? quarter : n;
-        n = n < least ? least : n;
-    }
-    *n_blocks = n > INT32_MAX / 2 ? INT32_MAX / 2 : (int)n;
-    return 0;
-}
-
 static int make_rope(cog_loaded *l, const cog_safetensors *file, cog_dtype dtype, cog_err *err)
 {
     const cog_model_config *m = &l->config;
@@ -78,6 +49,48 @@ static int make_rope(cog_loaded *l, const cog_safetensors *file, cog_dtype dtype
     return rc;
 }
 
+/* The first backend that can run the configuration. */
+static int choose_backend(cog_loaded *l, cog_device_config *d, cog_memory_plan *plan,
+                          const cog_engine_config *cfg, cog_err *err)
+{
+    const cog_backend_ops *table[COG_MAX_BACKENDS];
+    int n = cog_backend_find(table, cfg->backend, err), rc = n;
+
+    for (int i = 0; i < n; i++) {
+        cog_err why = { 0 };
+        *plan = (cog_memory_plan){ 0 };
+        d->max_images = cfg->max_images ? cfg->max_images : table[i]->vision_batch;
+        d->max_features = cfg->max_seqs + d->max_images;
+        rc = table[i]->memory(plan, d, &why);
+        if (rc == 0) {
+            l->ops = table[i];
+            l->max_images = d->max_images;
+            l->max_features = d->max_features;
+            return 0;
+        }
+        if (i == n - 1)
+            cog_err_set(err, rc, "%s", why.text);
+        else if (cog_backend_is_built(table[i]))
+            cog_log(COG_INFO, "event=backend_not_taken backend=%s reason=\"%s\"", table[i]->name,
+                    why.text);
+    }
+    return rc;
+}
+
+static void log_plan(const cog_loaded *l, const cog_device_config *d, const cog_memory_plan *p)
+{
+    uint64_t mib = 1u << 20;
+
+    cog_log(COG_INFO,
+            "event=memory_plan backend=%s dtype=%s total_mib=%llu used_mib=%llu weights_mib=%llu "
+            "activations_mib=%llu workspace_mib=%llu kv_mib=%llu kv_pages=%d kv_page_kib=%llu",
+            l->ops->name, cog_dtype_name(d->dtype), (unsigned long long)(p->total / mib),
+            (unsigned long long)(p->used / mib), (unsigned long long)(p->weights / mib),
+            (unsigned long long)(p->activations / mib), (unsigned long long)(p->workspace / mib),
+            (unsigned long long)((uint64_t)d->n_blocks * p->page / mib), d->n_blocks,
+            (unsigned long long)(p->page >> 10));
+}
+
 static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dtype,
                        const cog_safetensors *file, cog_err *err)
 {
@@ -87,31 +100,37 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
         .threads = cfg->threads,
         .max_rows = cfg->step_tokens,
         .max_seqs = cfg->max_seqs,
-        .max_images = l->max_images,
         .block = cfg->block,
+        .weight_bytes = weight_bytes(file, dtype),
+        .n_weights = cog_safetensors_count(file),
+        .batch_invariant = cfg->batch_invariant,
         .rope_cos = l->rope_cos,
         .rope_sin = l->rope_sin,
         .n_positions = l->config.max_positions,
     };
-    int rc = size_pool(&d.n_blocks, cfg, &l->config, dtype, weight_bytes(file, dtype), err);
+    cog_memory_plan plan;
+    int rc = choose_backend(l, &d, &plan, cfg, err);
 
     if (rc == 0)
-        rc = l->ops->open(&l->be, &d, err);
+        rc = cog_memory_pages(&d.n_blocks, l->ops, &d, &plan, cfg->kv_bytes,
+                              (double)cfg->memory_utilization, err);
+    if (rc < 0)
+        return rc;
+    log_plan(l, &d, &plan);
     l->info.n_blocks = d.n_blocks;
-    return rc;
+    return l->ops->open(&l->be, &d, err);
 }
 
 int cog_load(cog_loaded *l, const cog_engine_config *cfg,
              bool (*progress)(void *arg, double fraction), void *arg, cog_err *err)
 {
     cog_safetensors *file = NULL;
+    const cog_backend_ops *table[COG_MAX_BACKENDS];
     cog_dtype dtype = COG_BF16;
     int rc = choose_dtype(&dtype, cfg->dtype, err);
 
-    if (rc == 0)
-        rc = cog_backend_find(&l->ops, cfg->backend, err);
-    if (rc == 0)
-        l->max_images = cfg->max_images ? cfg->max_images : l->ops->vision_batch;
+    if (rc == 0 && cog_backend_find(table, cfg->backend, err) < 0)
+        rc = COG_EINVAL; /* before anything is read */
     if (rc == 0)
         rc = cog_model_config_load(&l->config, cfg->model_dir, err);
     if (rc == 0)

@@ -17,6 +17,7 @@ typedef struct cog_loaded {
     cog_tokenizer *tokenizer;
     float *rope_cos, *rope_sin; /* [max_positions, head_dim / 2] */
     int max_images;             /* pictures of one vision pass, chosen */
+    int max_features;           /* pictures whose features are held, at most */
     cog_engine_info info;
 } cog_loaded;
 
