@@ -99,7 +99,7 @@ static inline __attribute__((always_inline)) void dot_all(float *sum, const floa
 }
 
 #if defined(__x86_64__)
-/* No fma in the target: a product and its sum are two roundings in either version. */
+/* Without contraction a product and its sum are two roundings in either version. */
 __attribute__((target("avx2"))) static void dot_avx2(float *sum, const float *w, const float *a,
                                                      int rows, int k)
 {
