@@ -7,6 +7,7 @@
 #include <string.h>
 
 static const conform_op ops[] = {
+    { "gemm", conform_cuda_gemm },
     { "rmsnorm", conform_cuda_rmsnorm },
 };
 enum { N_OPS = sizeof(ops) / sizeof(ops[0]) };

@@ -4,6 +4,7 @@
 
 #include "tests/conform/device.h"
 
+void conform_cuda_gemm(conform *c);
 void conform_cuda_rmsnorm(conform *c);
 
 #endif
