@@ -1,0 +1,1 @@
+#include "tools/bench_ceiling.cu"
