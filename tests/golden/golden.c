@@ -1,7 +1,7 @@
 /* golden.c - parity with the reference on the fixtures beside it.
  *
- *     golden DIR MODE [FLAGS]     DIR a fixture, MODE f32 or bf16, FLAGS a mask of CPU instruction
- * sets
+ *     golden DIR MODE [FLAGS|cuda]     DIR a fixture, MODE f32 or bf16, FLAGS a mask of CPU
+ * instruction sets; cuda: on that backend, where there is a device
  *
  * Two kinds of test, in TAP. "blocks" runs one prompt through forward.c and compares after every
  * block, so that the first wrong one is named. "greedy" runs every case through the whole engine
@@ -29,6 +29,7 @@ static struct {
 } limit[] = { [COG_F32] = { 1e-6, 1e-4, 1e-4 }, [COG_BF16] = { 1e-6, 1e-2, 1e-2 } };
 
 static int n_tests, n_failed;
+static const char *backend = "cpu";
 
 static void result(bool ok, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -322,6 +323,7 @@ static void check_all_blocks(const char *dir, const char *mode, const json_t *ca
 
     cfg.model_dir = dir;
     cfg.dtype = mode;
+    cfg.backend = backend;
     cfg.step_tokens = 2048;
     if (cog_safetensors_open(&expected, expected_dir, &err) < 0 ||
         cog_load(&loaded, &cfg, NULL, NULL, &err) < 0 ||
@@ -443,6 +445,7 @@ static void check_greedy(const char *dir, const char *mode, const json_t *cases)
 
     cfg.model_dir = dir;
     cfg.dtype = mode;
+    cfg.backend = backend;
     cfg.on_logits = on_logits;
     cfg.on_logits_arg = answers;
     if (cog_engine_open(&e, &cfg, &err) < 0 || cog_engine_wait(e, &err) < 0)
@@ -479,10 +482,12 @@ int main(int argc, char **argv)
     char *path;
 
     if (argc < 3) {
-        fprintf(stderr, "usage: golden DIR f32|bf16 [CPU FLAGS]\n");
+        fprintf(stderr, "usage: golden DIR f32|bf16 [CPU FLAGS|cuda]\n");
         return 2;
     }
-    if (argc > 3) {
+    if (argc > 3 && strcmp(argv[3], "cuda") == 0) {
+        backend = argv[3];
+    } else if (argc > 3) {
         unsigned mask = (unsigned)strtoul(argv[3], NULL, 0);
         if ((cog_cpu_flags() & mask) != mask) {
             printf("1..0 # SKIP this CPU lacks the instruction set\n");
