@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "engine/memory_plan.h"
 #include "engine/rope.h"
+#include "engine/self_check.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -118,7 +119,9 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
         return rc;
     log_plan(l, &d, &plan);
     l->info.n_blocks = d.n_blocks;
-    return l->ops->open(&l->be, &d, err);
+    if (l->ops != &cog_cpu_ops)
+        rc = cog_self_check(l->ops, &d, err);
+    return rc ? rc : l->ops->open(&l->be, &d, err);
 }
 
 int cog_load(cog_loaded *l, const cog_engine_config *cfg,
