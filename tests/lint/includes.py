@@ -41,6 +41,7 @@ OUTSIDE = [
     (r'webp/.*', r'engine/image/image_webp\.c'),
     (r'gif_lib\.h', r'engine/image/image_gif\.c'),
     (r'sentencepiece.*', r'engine/sp_shim\.cc'),
+    (r'dlfcn\.h', r'engine/cuda/.*'), # the driver's libraries are found at run time
     (r'(cuda|cublas|cudnn|nccl).*', r'engine/cuda/.*'),
     (r'(immintrin|cpuid)\.h', r'(engine/cpu/.*|engine/image/resize_avx2\.c|proto/base64[^/]*\.c)'),
     # C, POSIX, Linux; C++ in the shim
