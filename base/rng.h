@@ -4,9 +4,11 @@
 #ifndef COG_BASE_RNG_H
 #define COG_BASE_RNG_H
 
+#include "base/device.h"
+
 #include <stdint.h>
 
-static inline uint64_t cog_rng_mix(uint64_t z)
+COG_HOST_DEVICE uint64_t cog_rng_mix(uint64_t z)
 {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -14,14 +16,14 @@ static inline uint64_t cog_rng_mix(uint64_t z)
 }
 
 /* The counter-th 64-bit value of the stream named by key. */
-static inline uint64_t cog_rng_at(uint64_t key, uint64_t counter)
+COG_HOST_DEVICE uint64_t cog_rng_at(uint64_t key, uint64_t counter)
 {
     return cog_rng_mix(cog_rng_mix(key + 0x9e3779b97f4a7c15u) +
                        (counter + 1) * 0x9e3779b97f4a7c15u);
 }
 
 /* A double in [0, 1) from the top 53 bits. */
-static inline double cog_rng_unit(uint64_t bits)
+COG_HOST_DEVICE double cog_rng_unit(uint64_t bits)
 {
     return (double)(bits >> 11) * 0x1.0p-53;
 }
