@@ -7,6 +7,7 @@
 
 #include "cudaemu_device.h"
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,7 +21,17 @@ using Clock = std::vector<uint32_t>;
 
 void join(Clock &into, const Clock &from);
 
-/* Rows of host memory, and what they held when the copy was enqueued. */
+struct Range {
+    const unsigned char *start;
+    size_t bytes;
+
+    bool has(const void *p) const
+    {
+        return static_cast<size_t>(static_cast<const unsigned char *>(p) - start) < bytes;
+    }
+};
+
+/* Rows of host memory. */
 struct Source {
     const unsigned char *at = nullptr;
     size_t pitch = 0, width = 0, height = 0;
@@ -29,11 +40,17 @@ struct Source {
 /* One thing the device does: a launch, a copy, a stand-in for a library. */
 struct Work {
     const char *name = "";
-    std::function<void()> run; /* for a kernel: what each thread calls */
+    std::function<void()> run; /* of what is no kernel */
+    void (*call)(const void *kernel,
+                 const void *arguments) = nullptr; /* of a kernel: each thread */
+    const void *kernel = nullptr;
+    std::shared_ptr<const void> kept_arguments;
+    Range arguments{ nullptr, 0 }; /* in there */
     bool is_kernel = false, dependent = false;
     uint3 grid{ 1, 1, 1 }, block{ 1, 1, 1 };
     size_t shared = 0;
-    Source source; /* pinned memory that a copy reads; at is NULL otherwise */
+    Source source;                     /* pinned memory that a copy reads; at is NULL otherwise */
+    std::shared_ptr<std::string> kept; /* what it held when the copy was enqueued */
     /* where it stands, set when enqueued (a recorded one: when the graph is launched) */
     int stream = 0;
     uint32_t number = 0; /* of its stream, from 1 */
@@ -51,6 +68,8 @@ uint32_t choose(uint32_t n);
 
 /* check.cc: runs what is no kernel. */
 void run_host(const Work &work);
+void keep_source(Work &work);
+void compare_source(const Work &work);
 
 /* fiber.cc: runs every block of the launch. */
 void run_kernel(const Work &work);

@@ -19,6 +19,7 @@ namespace emu
 
 Block block;
 Fiber *self;
+pthread_t running_on;
 
 enum : size_t { STACK = 64 * 1024, GUARD = 4096 };
 
@@ -159,6 +160,7 @@ static void go(Fiber *to)
     if (to == from)
         return;
     self = to;
+    check_switch();
     cudaemu_switch(&from->context, to->context);
 }
 
@@ -218,7 +220,7 @@ static void meet(uint32_t mask, int kind, void (*complete)(Warp *w, uint32_t mas
     Fiber *me = self;
     Warp *w = &block.warps[me->warp];
 
-    check_mask(mask);
+    mask = check_mask(mask);
     me->mask = mask;
     me->kind = kind;
     me->state = IN_WARP;
@@ -267,8 +269,7 @@ static void thread_main()
 {
     Fiber *next;
 
-    block.work->run();
-    check_exit();
+    block.work->call(block.work->kernel, block.work->arguments.start);
     self->state = EXITED;
     block.alive--;
     block.warps[self->warp].exited |= 1u << self->lane;
@@ -331,9 +332,9 @@ static void run_block(const Work &work, uint32_t linear)
     memset(block.shared, 0xff, work.shared);
     check_block_begin();
     self = &block.fibers[0];
+    check_switch();
     cudaemu_switch(&block.main_context, self->context);
     self = nullptr;
-    check_block_end();
 }
 
 static void prepare_shared()
@@ -358,6 +359,7 @@ void run_kernel(const Work &work)
     if (options.seed)
         for (uint32_t i = blocks; i > 1; i--)
             std::swap(order[i - 1], order[choose(i)]);
+    running_on = pthread_self();
     check_kernel_begin(work);
     for (uint32_t linear : order)
         run_block(work, linear);

@@ -4,6 +4,8 @@
 
 #include "emu.h"
 
+#include <pthread.h>
+
 namespace emu
 {
 
@@ -31,12 +33,16 @@ struct Fiber {
     std::vector<Copy> copies;
     std::vector<unsigned> groups; /* copies in each group that is under way */
     unsigned open_copies;         /* of the group not yet ended */
+    bool dirty;                   /* wrote global memory since its last fence */
+    bool waited;                  /* called cog_dependency_wait */
+    uint32_t covered;             /* stamps of the block below this lie before its last fence */
 };
 
 struct Warp {
     uint32_t index;
     Fiber *fibers;
     uint32_t exists, ready, waiting, exited; /* sets of lanes */
+    bool synced;                             /* __syncwarp since the block's last barrier */
 };
 
 struct Block {
@@ -52,16 +58,9 @@ struct Block {
 };
 
 extern Block block;
-extern Fiber *self; /* the thread that runs; NULL outside kernels */
+extern pthread_t running_on; /* thread of the host that runs the kernel */
+extern Fiber *self;          /* the thread that runs; NULL outside kernels */
 
-struct Range {
-    unsigned char *start;
-    size_t bytes;
-    bool has(const void *p) const
-    {
-        return static_cast<size_t>(static_cast<const unsigned char *>(p) - start) < bytes;
-    }
-};
 extern Range stack_range;
 
 enum : size_t { SHARED_GUARD = 64 * 1024, SHARED_SPAN = 512 * 1024 };
@@ -76,11 +75,10 @@ void check_freed(void *p);
 void check_kernel_begin(const Work &work);
 void check_kernel_end(const Work &work);
 void check_block_begin();
-void check_block_end();
-void check_exit();
+void check_switch(); /* another fiber runs */
 void check_barrier();
 void check_syncwarp(Warp *w, uint32_t mask);
-void check_mask(uint32_t mask);
+uint32_t check_mask(uint32_t mask); /* the lanes of it that can come */
 void check_shuffle(uint32_t mask, int from);
 void check_shared_read(const void *p, size_t bytes, size_t align);
 void check_global_read(const void *p, size_t bytes, size_t align);

@@ -9,7 +9,7 @@
 namespace emu
 {
 
-enum : size_t { ARENA = size_t{ 1 } << 34, GUARD = 512 };
+enum : size_t { ARENA = size_t{ 1 } << 33, GUARD = 512 };
 
 struct Allocation {
     unsigned char *start;

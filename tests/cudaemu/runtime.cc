@@ -1,6 +1,6 @@
 /* runtime.cc - the device, its memory, copies, launches. */
 #include "fiber.h"
-#include "memory.h"
+#include "shadow.h"
 #include "stream.h"
 
 #include <limits.h>
@@ -459,6 +459,15 @@ static void move_rows(const Rows &r)
     }
 }
 
+/* Between device memory, bytes that nobody has written may travel: they stay so. */
+static void move_on_device(const Rows &r)
+{
+    for (size_t i = 0; i < r.height; i++) {
+        global_copy(r.to + i * r.to_pitch, r.from + i * r.from_pitch, r.width);
+        memcpy(r.to + i * r.to_pitch, r.from + i * r.from_pitch, r.width);
+    }
+}
+
 /* Pageable memory is read at the call; pinned memory when the copy runs, and must then be what it
  * was at the call. */
 static Work copy_work(const char *name, const Rows &r)
@@ -467,11 +476,13 @@ static Work copy_work(const char *name, const Rows &r)
     auto kept = std::make_shared<std::string>();
     bool from_host = !is_device(r.from), from_pinned = is_pinned(r.from);
 
-    if (from_host)
+    if (from_host && !from_pinned)
         for (size_t i = 0; i < r.height; i++)
             kept->append(reinterpret_cast<const char *>(r.from) + i * r.from_pitch, r.width);
     work.name = name;
-    if (from_host && !from_pinned)
+    if (!from_host && is_device(r.to)) {
+        work.run = [r] { move_on_device(r); };
+    } else if (from_host && !from_pinned)
         work.run = [r, kept] {
             Rows now = r;
 
@@ -638,7 +649,9 @@ static cudaError_t launch_error(const cudaLaunchConfig_t *c, const void *kernel)
     return cudaSuccess;
 }
 
-cudaError_t cudaemu_launch(const cudaLaunchConfig_t *config, const void *kernel, cudaemu_body body)
+cudaError_t cudaemu_launch(const cudaLaunchConfig_t *config, const void *kernel,
+                           void (*call)(const void *kernel, const void *arguments),
+                           const void *arguments, size_t bytes)
 {
     Guard guard(lock);
     Work work;
@@ -650,7 +663,12 @@ cudaError_t cudaemu_launch(const cudaLaunchConfig_t *config, const void *kernel,
         return failed(error);
     if (options.fail_after && ++launches > options.fail_after)
         device_error = cudaErrorIllegalAddress;
-    work.run = std::move(body);
+    work.call = call;
+    work.kernel = kernel;
+    auto kept = std::make_shared<std::vector<max_align_t>>(bytes / sizeof(max_align_t) + 1);
+    memcpy(kept->data(), arguments, bytes);
+    work.arguments = { reinterpret_cast<const unsigned char *>(kept->data()), bytes };
+    work.kept_arguments = kept;
     work.is_kernel = true;
     for (unsigned i = 0; i < config->numAttrs; i++)
         if (config->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)

@@ -127,11 +127,30 @@ static void run_one()
     }
 }
 
+static bool nothing_is_queued()
+{
+    for (const CUstream_st *s : streams)
+        if (!s->queue.empty())
+            return false;
+    return true;
+}
+
+/* Whether the host lies behind all that was ever enqueued. */
+static bool host_knows_all()
+{
+    for (size_t i = 0; i < ticks.size(); i++)
+        if (ticks[i] && (i >= host_clock.size() || host_clock[i] < ticks[i]))
+            return false;
+    return nothing_is_queued();
+}
+
 void finish(CUstream_st *s)
 {
     while (!s->queue.empty())
         run_one();
     join(host_clock, s->clock);
+    if (host_knows_all())
+        everything_is_before();
 }
 
 void finish_all()
@@ -205,6 +224,7 @@ cudaError_t enqueue(cudaStream_t stream, Work work)
     work.number = tick(s->slot);
     work.clock = s->clock;
     note(s->clock, s->slot, work.number);
+    keep_source(work);
 
     Item item;
     auto kept = std::make_shared<Work>(std::move(work));
@@ -443,6 +463,8 @@ static cudaError_t finish_event(cudaEvent_t event)
         while (!event->record->done)
             run_one();
         join(host_clock, event->record->clock);
+        if (host_knows_all())
+            everything_is_before();
     }
     return failed(device_error);
 }
@@ -639,6 +661,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     for (const CUgraph_st::Node &node : exec->graph.nodes) {
         Work w = node.work;
 
+        keep_source(w);
         w.clock = start;
         for (size_t before : node.after)
             join(w.clock, after[before]);

@@ -90,6 +90,7 @@ cudaError_t enqueue(cudaStream_t stream, Work work);
 void finish(CUstream_st *s);
 void finish_all();
 void reset_streams();
+void everything_is_before(); /* order.cc */
 
 /* runtime.cc: what runs now */
 void execute(const Work &work);

@@ -286,21 +286,28 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
 
 #ifdef __cplusplus
 
-#include <functional>
 #include <tuple>
+#include <type_traits>
 
-/* What a launch keeps until it runs: every thread calls it once. */
-using cudaemu_body = std::function<void()>;
+/* call: what every thread runs; it reads a copy of arguments, and casts kernel back. */
+cudaError_t cudaemu_launch(const cudaLaunchConfig_t *config, const void *kernel,
+                           void (*call)(const void *kernel, const void *arguments),
+                           const void *arguments, size_t bytes);
 
-cudaError_t cudaemu_launch(const cudaLaunchConfig_t *config, const void *kernel, cudaemu_body body);
+template <typename... P> void cudaemu_call(const void *kernel, const void *arguments)
+{
+    std::apply(reinterpret_cast<void (*)(P...)>(const_cast<void *>(kernel)),
+               *static_cast<const std::tuple<P...> *>(arguments));
+}
 
 template <typename... P, typename... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...), A &&...args)
 {
-    std::tuple<std::decay_t<P>...> kept(static_cast<A &&>(args)...);
+    static_assert((std::is_trivially_copyable<P>::value && ...), "arguments are copied as bytes");
+    const std::tuple<P...> arguments(static_cast<A &&>(args)...);
 
-    return cudaemu_launch(config, reinterpret_cast<const void *>(kernel),
-                          [kernel, kept] { std::apply(kernel, kept); });
+    return cudaemu_launch(config, reinterpret_cast<const void *>(kernel), cudaemu_call<P...>,
+                          &arguments, sizeof arguments);
 }
 
 template <typename T> cudaError_t cudaMalloc(T **p, size_t bytes)

@@ -1,0 +1,306 @@
+/* global.cc - device and pinned memory: who wrote and read which granule. See shadow.h. */
+#include "shadow.h"
+
+#include <sys/mman.h>
+
+namespace emu
+{
+
+Planes planes;
+Now now;
+
+enum : size_t { GRANULES = ARENA, CHUNK = 1 << 20 };
+
+static std::vector<bool> touched; /* chunks of memory with stamps */
+
+static void reserve_planes()
+{
+    size_t bytes = GRANULES * sizeof(uint32_t);
+    void *p = mmap(nullptr, 4 * bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        die("no address space for the shadow");
+    madvise(p, 4 * bytes, MADV_DONTDUMP);
+    uint32_t *u = static_cast<uint32_t *>(p);
+    planes = { u, u + GRANULES, u + 2 * GRANULES, u + 3 * GRANULES };
+    touched.assign(2 * ARENA / CHUNK, false);
+}
+
+/* Zeros; whole pages are given back. */
+static void forget(void *start, size_t bytes)
+{
+    unsigned char *p = static_cast<unsigned char *>(start);
+    unsigned char *first = p + (-reinterpret_cast<uintptr_t>(p) & 4095);
+    unsigned char *last = p + bytes - (reinterpret_cast<uintptr_t>(p + bytes) & 4095);
+
+    if (bytes < 16384) {
+        memset(p, 0, bytes);
+        return;
+    }
+    memset(p, 0, static_cast<size_t>(first - p));
+    memset(last, 0, static_cast<size_t>(p + bytes - last));
+    madvise(first, static_cast<size_t>(last - first), MADV_DONTNEED);
+}
+
+void check_allocated(void *p, size_t bytes)
+{
+    if (!planes.written)
+        reserve_planes();
+    /* NaN, to be seen where checks are off; the rest of something large stays untouched */
+    memset(p, 0xff, bytes < (1 << 20) ? bytes : 1 << 20);
+}
+
+void check_freed(void *p)
+{
+    const Allocation *a = is_device(p) ? device.find(p) : pinned.find(p);
+    size_t first = granule_of(p), n = (a->bytes + 1) / 2;
+
+    forget(p, a->bytes);
+    for (uint32_t *plane : { planes.written, planes.read, planes.read_block, planes.read_stream })
+        forget(plane + first, n * sizeof *plane);
+}
+
+void check_reset()
+{
+    everything_is_before();
+    if (planes.written)
+        madvise(planes.written, 4 * GRANULES * sizeof(uint32_t), MADV_DONTNEED);
+    touched.assign(touched.size(), false);
+}
+
+/* Stamps start again: whatever was written was long ago. */
+void forget_stamps()
+{
+    if (!planes.written)
+        return;
+    for (size_t c = 0; c < touched.size(); c++) {
+        uint32_t *w = planes.written + c * (CHUNK / 2);
+
+        if (touched[c])
+            for (size_t i = 0; i < CHUNK / 2; i++)
+                w[i] = w[i] ? +LONG_AGO : 0u;
+    }
+    madvise(planes.read, 3 * GRANULES * sizeof(uint32_t), MADV_DONTNEED);
+}
+
+/* ---- the slow way ---- */
+
+static const char *side(bool writes)
+{
+    return writes ? "write" : "read";
+}
+
+/* An access to memory without a stamp: true when it is live memory. */
+static bool is_live(const void *p, size_t bytes, bool writes)
+{
+    const unsigned char *last = static_cast<const unsigned char *>(p) + bytes - 1;
+    const Arena &arena = is_device(p) ? device : pinned;
+    const Allocation *a = arena.find(p);
+
+    if (a && a->live && last < a->start + a->bytes)
+        return true;
+    report(a && !a->live ? "use after free" : "out of bounds", p, nullptr, "%s of %zu bytes",
+           side(writes), bytes);
+    return false;
+}
+
+/* False: there was something to report. */
+static bool look(const void *p, size_t bytes, bool writes, uint32_t stamp, bool was_write)
+{
+    if (!stamp || is_before(stamp))
+        return true;
+    Party other = party_of(stamp);
+    const char *what = race_with(stamp);
+
+    report(what, p, &other, "%s of %zu bytes, not ordered with the %s by the other", side(writes),
+           bytes, side(!was_write ? false : true));
+    return false;
+}
+
+static void write_slowly(const void *p, size_t bytes, size_t g, size_t n)
+{
+    for (size_t i = g; i < g + n; i++) {
+        uint32_t w = planes.written[i];
+
+        if (!w) {
+            if (!is_live(p, bytes, true))
+                return;
+            touched[i / (CHUNK / 2)] = true;
+            for (; i + 1 < g + n && !planes.written[i + 1]; i++)
+                ;
+            continue;
+        }
+        if (!look(p, bytes, true, w, true) || !look(p, bytes, true, planes.read[i], false) ||
+            !look(p, bytes, true, planes.read_block[i], false) ||
+            !look(p, bytes, true, planes.read_stream[i], false))
+            return;
+    }
+}
+
+/* False: stop, reported. */
+static bool read_slowly(const void *p, size_t bytes, size_t g, size_t n)
+{
+    for (size_t i = g; i < g + n; i++) {
+        uint32_t w = planes.written[i];
+
+        if (!w) {
+            if (!is_live(p, bytes, false))
+                return false;
+            if (is_pinned(p)) { /* the host writes unseen */
+                planes.written[i] = LONG_AGO;
+                touched[i / (CHUNK / 2)] = true;
+                continue;
+            }
+            report("unwritten memory", p, nullptr, "read of %zu bytes that nobody has written",
+                   bytes);
+            return false;
+        }
+        if (!look(p, bytes, false, w, true))
+            return false;
+    }
+    return true;
+}
+
+/* ---- the fast way ---- */
+
+static inline bool is_fine(uint32_t w)
+{
+    return (w - 1 < now.safe - 1) | (w - now.block_first < now.actor - now.block_first) |
+           (w == now.stamp);
+}
+
+static inline bool is_fine_reader(uint32_t r)
+{
+    return (r < now.safe) | (r - now.block_first < now.actor - now.block_first) | (r == now.stamp);
+}
+
+static inline void note_reader(size_t i)
+{
+    uint32_t r = planes.read[i];
+
+    if (r >= now.safe && r - now.block_first > now.stamp - now.block_first) {
+        if (r >= now.work_first)
+            planes.read_block[i] = r;
+        else if (!is_before(r))
+            planes.read_stream[i] = r;
+    }
+    planes.read[i] = now.stamp;
+}
+
+template <size_t N> static inline void read_granules(const void *p, size_t bytes, size_t g)
+{
+    const uint32_t *w = planes.written + g;
+    uint32_t *r = planes.read + g;
+    bool fine = true, same = true;
+
+    for (size_t i = 0; i < N; i++)
+        fine &= is_fine(w[i]);
+    if (__builtin_expect(!fine, 0))
+        read_slowly(p, bytes, g, N);
+    uint32_t last = r[0];
+    for (size_t i = 1; i < N; i++)
+        same &= r[i] == last;
+    if (same && last == now.stamp)
+        return;
+    if (same && (last < now.safe || last - now.block_first <= now.stamp - now.block_first)) {
+        for (size_t i = 0; i < N; i++)
+            r[i] = now.stamp;
+    } else if (same && last >= now.work_first) {
+        for (size_t i = 0; i < N; i++)
+            planes.read_block[g + i] = last;
+        for (size_t i = 0; i < N; i++)
+            r[i] = now.stamp;
+    } else {
+        for (size_t i = 0; i < N; i++)
+            note_reader(g + i);
+    }
+}
+
+template <size_t N> static inline void write_granules(const void *p, size_t bytes, size_t g)
+{
+    uint32_t *w = planes.written + g;
+    bool fine = true, old = now.alone;
+
+    for (size_t i = 0; i < N; i++) {
+        fine &= is_fine(w[i]) & is_fine_reader(planes.read[g + i]);
+        old &= planes.read[g + i] < now.safe;
+    }
+    if (!old)
+        for (size_t i = 0; i < N; i++)
+            fine &= is_fine_reader(planes.read_block[g + i]) &
+                    is_fine_reader(planes.read_stream[g + i]);
+    if (__builtin_expect(!fine, 0))
+        write_slowly(p, bytes, g, N);
+    for (size_t i = 0; i < N; i++)
+        w[i] = now.stamp;
+}
+
+/* A host function of the project's touches device memory: nobody may. */
+static bool outside_work(const void *p, size_t bytes, bool writes)
+{
+    if (now.work)
+        return false;
+    if (is_device(p) && options.checks)
+        report("device memory touched by the host", p, nullptr, "%s of %zu bytes", side(writes),
+               bytes);
+    return true;
+}
+
+void global_read(const void *p, size_t bytes)
+{
+    size_t g = granule_of(p), n = granule_of(static_cast<const char *>(p) + bytes + 1) - g;
+
+    if (outside_work(p, bytes, false) || !options.checks)
+        return;
+    if (n == 2)
+        return read_granules<2>(p, bytes, g);
+    if (n == 1)
+        return read_granules<1>(p, bytes, g);
+    if (n == 4)
+        return read_granules<4>(p, bytes, g);
+    for (; n >= 8; n -= 8, g += 8)
+        read_granules<8>(p, bytes, g);
+    for (; n; n--, g++)
+        read_granules<1>(p, bytes, g);
+}
+
+void global_write(void *p, size_t bytes)
+{
+    size_t g = granule_of(p), n = granule_of(static_cast<const char *>(p) + bytes + 1) - g;
+
+    if (outside_work(p, bytes, true) || !options.checks)
+        return;
+    if (self)
+        self->dirty = true;
+    if (n == 2)
+        return write_granules<2>(p, bytes, g);
+    if (n == 1)
+        return write_granules<1>(p, bytes, g);
+    if (n == 4)
+        return write_granules<4>(p, bytes, g);
+    for (; n >= 8; n -= 8, g += 8)
+        write_granules<8>(p, bytes, g);
+    for (; n; n--, g++)
+        write_granules<1>(p, bytes, g);
+}
+
+void global_copy(void *to, const void *from, size_t bytes)
+{
+    size_t a = granule_of(to), b = granule_of(from), n = (bytes + 1) / 2;
+
+    if (!options.checks || !is_live(from, bytes, false) || !is_live(to, bytes, true))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const char *p = static_cast<const char *>(from) + 2 * i;
+        bool written = planes.written[b + i] != 0;
+
+        if (written)
+            global_read(p, 1);
+        global_write(static_cast<char *>(to) + 2 * i, 1);
+        if (!written)
+            planes.written[a + i] = 0;
+    }
+}
+
+} // namespace emu
