@@ -252,12 +252,34 @@ static float get(cudaDataType type, const void *p, size_t i)
     return type == CUDA_R_32F ? ((const float *)p)[i] : cog_bf16_to_f32(((const uint16_t *)p)[i]);
 }
 
+static size_t size_of(cudaDataType type)
+{
+    return type == CUDA_R_32F ? 4 : 2;
+}
+
+/* Tells the emulator. */
+static void touch(const fake_layout *l, const void *data, bool writes)
+{
+    for (uint64_t i = 0; i < l->cols; i++) {
+        char *column = (char *)(uintptr_t)data + i * (uint64_t)l->ld * size_of(l->type);
+        if (writes)
+            cudaemu_writes(column, l->rows * size_of(l->type));
+        else
+            cudaemu_reads(column, l->rows * size_of(l->type));
+    }
+}
+
 /* d = transposed(a) * b, all column-major. */
 static void compute(void *args)
 {
     const fake_work *w = args;
 
     cudaemu_writes(w->workspace, WORKSPACE);
+    touch(&w->a, w->a_data, false);
+    touch(&w->b, w->b_data, false);
+    touch(&w->d, w->d_data, true);
+    if (w->op.bias)
+        cudaemu_reads(w->op.bias, w->d.rows * size_of(w->d.type));
     for (uint64_t j = 0; j < w->d.cols; j++)
         for (uint64_t i = 0; i < w->d.rows; i++) {
             float sum = w->op.bias ? get(w->d.type, w->op.bias, i) : 0;
