@@ -27,9 +27,7 @@ struct Fiber {
     int predicate;
     uint32_t from; /* lane that a shuffle reads */
     uint64_t value, result;
-    cudaemu_f32x4 d;
-    cudaemu_u32x4 a;
-    uint64_t b;
+    cudaemu_u32x4 matrix; /* registers that ldmatrix fills */
     std::vector<Copy> copies;
     std::vector<unsigned> groups; /* copies in each group that is under way */
     unsigned open_copies;         /* of the group not yet ended */
@@ -64,6 +62,10 @@ extern Fiber *self;          /* the thread that runs; NULL outside kernels */
 extern Range stack_range;
 
 enum : size_t { SHARED_GUARD = 64 * 1024, SHARED_SPAN = 512 * 1024 };
+
+/* Waits for the lanes of mask at the same kind; the last one calls complete, for all. */
+void meet(uint32_t mask, int kind, void (*complete)(Warp *w, uint32_t mask));
+void yield(); /* lets another thread run */
 
 [[noreturn]] void die(const char *why);
 
