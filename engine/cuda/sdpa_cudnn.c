@@ -243,8 +243,7 @@ int cog_cuda_sdpa_run(cog_cuda_sdpa *a, cudaStream_t s, const cog_cuda_dense *d)
 typedef struct trial {
     cudaStream_t stream;
     cudaEvent_t begin, end;
-    uint16_t *want, *got; /* host copies of the output */
-    size_t bytes;
+    uint16_t *want, *got; /* host copies of the output, without padding */
 } trial;
 
 /* The least milliseconds of a few runs; plan NULL: of our own kernel. Less than 0 when it fails. */
@@ -266,27 +265,33 @@ static float time_plan(cog_cuda_sdpa *a, const trial *t, descriptor plan, const 
     return best;
 }
 
+static size_t columns(const cog_cuda_dense *d)
+{
+    return (size_t)d->heads * (size_t)d->head_dim;
+}
+
 static bool read_out(const trial *t, uint16_t *host, const cog_cuda_dense *d)
 {
-    return cudaMemcpyAsync(host, d->out, t->bytes, cudaMemcpyDeviceToHost, t->stream) ==
-               cudaSuccess &&
+    size_t row = columns(d) * sizeof(uint16_t);
+
+    return cudaMemcpy2DAsync(host, row, d->out, d->ld_out * sizeof(uint16_t), row,
+                             (size_t)d->n_images * (size_t)d->tokens, cudaMemcpyDeviceToHost,
+                             t->stream) == cudaSuccess &&
            cudaStreamSynchronize(t->stream) == cudaSuccess;
 }
 
 /* Distance of got from want, relative to want; infinite when got is not finite. */
 static double distance(const trial *t, const cog_cuda_dense *d)
 {
-    size_t rows = (size_t)d->n_images * (size_t)d->tokens;
-    size_t cols = (size_t)d->heads * (size_t)d->head_dim;
+    size_t n = (size_t)d->n_images * (size_t)d->tokens * columns(d);
     double off = 0, size = 0;
 
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < cols; i++) {
-            double want = (double)cog_bf16_to_f32(t->want[r * d->ld_out + i]);
-            double got = (double)cog_bf16_to_f32(t->got[r * d->ld_out + i]);
-            off += (got - want) * (got - want);
-            size += want * want;
-        }
+    for (size_t i = 0; i < n; i++) {
+        double want = (double)cog_bf16_to_f32(t->want[i]);
+        double got = (double)cog_bf16_to_f32(t->got[i]);
+        off += (got - want) * (got - want);
+        size += want * want;
+    }
     off = size > 0 ? sqrt(off / size) : 1;
     return isfinite(off) ? off : INFINITY;
 }
@@ -326,13 +331,12 @@ static int try_count(cog_cuda_sdpa *a, const trial *t, int i, const cog_cuda_den
     return 0;
 }
 
-static int try_all(cog_cuda_sdpa *a, trial *t, const cog_cuda_dense *d, cog_err *err)
+static int try_all(cog_cuda_sdpa *a, const trial *t, const cog_cuda_dense *d, cog_err *err)
 {
     bool any = false;
     int rc = 0;
 
     for (int i = 0; i < MAX_PLANS && 1 << i <= d->n_images && rc == 0; i++) {
-        t->bytes = ((size_t)d->tokens * d->ld_out << i) * sizeof(uint16_t);
         rc = try_count(a, t, i, d);
         any = any || a->plan[i];
     }
@@ -347,7 +351,7 @@ int cog_cuda_sdpa_open(cog_cuda_sdpa **out, cudaStream_t s, const cog_cuda_dense
                        void *workspace, size_t workspace_bytes, cog_err *err)
 {
     cog_cuda_sdpa *a = cog_new(cog_cuda_sdpa);
-    size_t most = (size_t)d->n_images * (size_t)d->tokens * d->ld_out;
+    size_t most = (size_t)d->n_images * (size_t)d->tokens * columns(d);
     trial t = { .stream = s };
     int rc = load(&a->dnn, err);
 

@@ -464,6 +464,9 @@ static bed bed_open(cog_dtype type, int max_rows, int n, int k, bool has_bias, b
                               .k = k };
     assert_int_equal(cudaMalloc(&b.p.dst, (size_t)max_rows * ldn * cog_dtype_size(type)),
                      cudaSuccess);
+    assert_int_equal(
+        cudaMemsetAsync(b.p.dst, 0xff, (size_t)max_rows * ldn * cog_dtype_size(type), b.stream),
+        cudaSuccess);
     return b;
 }
 
@@ -537,7 +540,7 @@ static void a_tuned_product_may_be_recorded(void **state)
     assert_int_equal(cudaStreamEndCapture(b.stream, &graph), cudaSuccess);
     cog_alloc_guard_end();
     assert_int_equal(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
-    assert_int_equal(cudaMemset(b.p.dst, 0xff, 40 * b.p.ldd * 2), cudaSuccess);
+    assert_int_equal(cudaMemsetAsync(b.p.dst, 0xff, 40 * b.p.ldd * 2, b.stream), cudaSuccess);
     assert_int_equal(cudaGraphLaunch(exec, b.stream), cudaSuccess);
     expect(&b, 33);
     assert_int_equal(lib.asked, asked);
