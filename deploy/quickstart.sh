@@ -8,7 +8,8 @@ usage()
 Usage: sh deploy/quickstart.sh [--once [--as-reference]] [--port N] [-- OPTION...]
 
 Installs missing Debian packages, builds build/cogwheel, starts it with the demo model on
-127.0.0.1, asks about every sample picture, prints the answers, and stays up.
+127.0.0.1, asks about every sample picture, prints the answers, and stays up. Where there is an
+NVIDIA GPU and its toolkit, cogwheel is built for it.
 
   --once          stop after the answers; fails when fewer than 90 % are right
   --as-reference  90 % of those that the reference implementation gets right with this model: judges
@@ -35,6 +36,8 @@ done
 
 # shellcheck source=deploy/packages.sh
 . "$root/deploy/packages.sh"
+# shellcheck source=deploy/gpu.sh
+. "$root/deploy/gpu.sh"
 url=http://127.0.0.1:$port
 demo=$root/models/demo
 server=
@@ -58,7 +61,9 @@ build()
 {
     install_packages build demo
     if [ ! -f "$root/build/build.ninja" ]; then
-        meson setup --buildtype=release "$root/build" "$root" >"$work/build.log" 2>&1 ||
+        # shellcheck disable=SC2046 # a list of words
+        meson setup --buildtype=release $(gpu_options "$(gpu_capability)") "$root/build" "$root" \
+            >"$work/build.log" 2>&1 ||
             { cat "$work/build.log" >&2 && return 1; }
     fi
     echo "Building build/cogwheel ..."

@@ -11,6 +11,9 @@ Installs missing Debian packages, builds, runs the suites, and ends with
 "N passed, N failed, N skipped". Without a suite: all of them.
 
   unit conform golden oracle e2e lint   on the build of gcc
+  cuda                           the CUDA backend on a CPU (tests/cudaemu), same build
+  nvcc                           the CUDA backend by nvcc, and what became of each kernel; skipped
+                                 where there is no nvcc
   clang                          builds with clang, warnings are errors, and runs unit
   asan                           AddressSanitizer and UndefinedBehaviorSanitizer
   tsan                           ThreadSanitizer, on what has threads
@@ -25,7 +28,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 logs=
 broken=0
 
-# prepare NAME MESON-OPTION...: configures and builds $root/build-NAME
+# prepare NAME MESON-OPTION...: configures $root/build-NAME and builds $targets there, or everything
 prepare()
 {
     name=$1 dir=$root/build-$1
@@ -35,9 +38,10 @@ prepare()
     if [ ! -f "$dir/build.ninja" ]; then
         meson setup "$dir" "$root" -Dtests=enabled "$@" >"$dir/setup.log" 2>&1 || rm -f "$dir/build.ninja"
     fi
+    # shellcheck disable=SC2086 # a list of words
     if [ ! -f "$dir/build.ninja" ]; then
         tail -n 20 "$dir/setup.log"
-    elif ninja -C "$dir" >"$dir/ninja.log" 2>&1; then
+    elif ninja -C "$dir" $targets >"$dir/ninja.log" 2>&1; then
         return 0
     else
         grep -A 6 -E '^FAILED|error:' "$dir/ninja.log" | head -n 60
@@ -67,20 +71,20 @@ run_suites()
 
 run_gcc()
 {
-    prepare gcc -Dwerror=true || return
+    prepare gcc -Dwerror=true -Dcuda=disabled || return
     run_suites gcc 1 "$@"
 }
 
 run_clang()
 {
-    CC=clang CXX=clang++ prepare clang -Dwerror=true || return
+    CC=clang CXX=clang++ prepare clang -Dwerror=true -Dcuda=disabled || return
     run_suites clang 1 unit
 }
 
 # -O1 and frames keep reports readable.
 run_asan()
 {
-    prepare asan -Db_sanitize=address,undefined -Db_lundef=false --optimization=1 || return
+    prepare asan -Db_sanitize=address,undefined -Db_lundef=false --optimization=1 -Dcuda=disabled || return
     export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     run_suites asan 5 unit conform golden e2e
@@ -89,7 +93,7 @@ run_asan()
 
 run_tsan()
 {
-    prepare tsan -Db_sanitize=thread -Db_lundef=false --optimization=1 || return
+    prepare tsan -Db_sanitize=thread -Db_lundef=false --optimization=1 -Dcuda=disabled || return
     export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
     # Its shadow memory needs the addresses that randomisation may take.
     if setarch "$(uname -m)" -R true 2>/dev/null; then
@@ -98,6 +102,20 @@ run_tsan()
     run_suites tsan 10 threads e2e
     wrap=
     unset TSAN_OPTIONS
+}
+
+run_nvcc()
+{
+    if ! PATH=$PATH:/usr/local/cuda/bin:/opt/cuda/bin command -v nvcc >/dev/null; then
+        echo "== nvcc: skipped, there is none"
+        mkdir -p "$root/build-nvcc"
+        echo '{"name": "nvcc", "result": "SKIP"}' >"$root/build-nvcc/skipped.json"
+        logs="$logs $root/build-nvcc/skipped.json"
+        return
+    fi
+    targets='cogwheel tools/bench_device tests/cuda/launches'
+    prepare nvcc -Dwerror=true -Dcuda=enabled && run_suites nvcc 1 nvcc
+    targets=
 }
 
 # The first command a person runs, in a release build of its own.
@@ -124,12 +142,12 @@ print(s.getsockname()[1])')
     echo "{\"name\": \"quickstart\", \"result\": \"$result\"}" >"$root/build/quickstart.json"
 }
 
-gcc_suites='' others='' wrap=''
-[ $# -gt 0 ] || set -- unit conform golden oracle e2e lint clang asan tsan quickstart
+gcc_suites='' others='' wrap='' targets=''
+[ $# -gt 0 ] || set -- unit conform golden oracle cuda e2e lint nvcc clang asan tsan quickstart
 for suite in "$@"; do
     case $suite in
-    unit | conform | golden | oracle | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
-    clang | asan | tsan | quickstart) others="$others $suite" ;;
+    unit | conform | golden | oracle | cuda | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
+    nvcc | clang | asan | tsan | quickstart) others="$others $suite" ;;
     *) usage >&2 && exit 2 ;;
     esac
 done

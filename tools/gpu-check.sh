@@ -23,6 +23,8 @@ END
 }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=deploy/gpu.sh
+. "$root/deploy/gpu.sh"
 record=$root/docs/performance.md shapes='' bench=1 torch=1 pack='' packed=''
 while [ $# -gt 0 ]; do
     case $1 in
@@ -80,21 +82,22 @@ step()
     return "$status"
 }
 
-# build DIR ARCHS
+# build DIR MESON-OPTION...
 build()
 {
-    if [ ! -f "$1/build.ninja" ]; then
-        meson setup --buildtype=release "$1" "$root" -Dtests=enabled -Dcuda=enabled "-Dgpu_archs=$2" ||
-            return 1
+    dir=$1
+    shift
+    if [ ! -f "$dir/build.ninja" ]; then
+        meson setup --buildtype=release "$dir" "$root" -Dtests=enabled "$@" -Dcuda=enabled || return 1
     fi
     # shellcheck disable=SC2086 # a list of words
-    ninja -C "$1" $programs
+    ninja -C "$dir" $programs
 }
 
 # The programs, and the libraries they need but for those of the C library.
 pack()
 {
-    build "$root/build-gpu-pack" 80,86,89,90a,120 || return 1
+    build "$root/build-gpu-pack" || return 1
     mkdir -p "$1/lib"
     for program in $programs; do
         cp "$root/build-gpu-pack/$program" "$1/" || return 1
@@ -105,19 +108,6 @@ pack()
             cp -L "$library" "$1/lib/"
         done
     echo "$1: $(du -sh "$1" | cut -f 1), for sh tools/gpu-check.sh --packed"
-}
-
-# sm_90 has features of its own; what is not listed runs the PTX.
-arch_of()
-{
-    case $1 in
-    8.0) echo 80 ;;
-    8.6) echo 86 ;;
-    8.9) echo 89 ;;
-    9.0) echo 90a ;;
-    12.0) echo 120 ;;
-    *) echo '' ;;
-    esac
 }
 
 # Every fixture in both numeric modes.
@@ -187,7 +177,7 @@ if ! gpu=$(nvidia-smi -i 0 --query-gpu=name --format=csv,noheader 2>/dev/null) |
     exit 77
 fi
 driver=$(nvidia-smi -i 0 --query-gpu=driver_version --format=csv,noheader)
-capability=$(nvidia-smi -i 0 --query-gpu=compute_cap --format=csv,noheader)
+capability=$(gpu_capability)
 echo "$gpu, compute capability $capability, driver $driver" >&2
 
 bin=$work/bin
@@ -200,12 +190,13 @@ if [ -n "$packed" ]; then
 else
     # shellcheck source=deploy/packages.sh
     . "$root/deploy/packages.sh"
-    install_packages build || exit 1
+    install_packages build test || exit 1
     from=$root/build-gpu
 fi
 if [ -z "$packed" ]; then
     at=$(date +%s)
-    if ! build "$from" "$(arch_of "$capability")" >"$work/log" 2>&1; then
+    # shellcheck disable=SC2046 # a list of words
+    if ! build "$from" $(gpu_options "$capability") >"$work/log" 2>&1; then
         tail -n 40 "$work/log" >&2
         exit 1
     fi

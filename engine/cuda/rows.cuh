@@ -107,7 +107,9 @@ COG_DEVICE float cog_block_sum(float x, float *part)
 /* Whole warps, at most COG_ROW_THREADS threads, enough for n items where that is. */
 static inline unsigned cog_row_threads(int n)
 {
-    return n >= COG_ROW_THREADS ? COG_ROW_THREADS : static_cast<unsigned>(n + 31) / 32 * 32;
+    int threads = n >= COG_ROW_THREADS ? COG_ROW_THREADS : (n + 31) / 32 * 32;
+
+    return static_cast<unsigned>(threads);
 }
 
 /* A thread per item: blocks of a row along y, rows along x, which may be many. */

@@ -4,6 +4,7 @@
  *     SYMBOL GRID_X GRID_Y GRID_Z BLOCK_X BLOCK_Y BLOCK_Z SHARED
  *
  * gates.py holds them against each architecture's limits. */
+#include "base/err.h"
 #include "engine/cuda/kernels.h"
 
 #include <stdio.h>
