@@ -107,6 +107,26 @@ static void warp_order(bool right)
     go("warp_order", r.s, 1, N, sizeof(shared_ints), warp_order_kernel, r.p, right);
 }
 
+/* 16 bytes at the end of what is written, which other lanes wrote. */
+static __global__ void warp_order_wide_kernel(unsigned *out, bool right)
+{
+    shared_ints &s = cog_shared<shared_ints>();
+    int i = static_cast<int>(threadIdx.x);
+
+    s.v[i] = i;
+    if (right)
+        __syncwarp();
+    uint4 v = *reinterpret_cast<const uint4 *>(&s.v[i / 4 * 4]);
+    out[i] = v.x + v.w;
+}
+
+static void warp_order_wide(bool right)
+{
+    rig r;
+    go("warp_order_wide", r.s, 1, 32, sizeof(shared_ints), warp_order_wide_kernel,
+       reinterpret_cast<unsigned *>(r.q), right);
+}
+
 static __global__ void divergence_kernel(int *p, bool right)
 {
     int i = static_cast<int>(threadIdx.x);
@@ -578,6 +598,7 @@ const struct bug bugs[] = {
     { "missing_barrier", missing_barrier, "missing barrier", 0, 32, "missing_barrier" },
     { "overwritten", overwritten, "missing barrier", 0, 0, "overwritten" },
     { "warp_order", warp_order, "missing barrier", 0, 1, "warp_order" },
+    { "warp_order_wide", warp_order_wide, "missing barrier", 0, 1, "warp_order_wide" },
     { "divergence", divergence, "barrier divergence", 0, 0, "divergence" },
     { "two_barriers", two_barriers, "barrier divergence", 0, 0, "two_barriers" },
     { "mask", mask, "wrong mask", 0, 0, NULL },

@@ -126,9 +126,9 @@ static bool look_at_write(const void *p, size_t bytes, const char *side, uint32_
     return false;
 }
 
-static void read_slowly(const void *p, size_t bytes, size_t at)
+static void read_slowly(const void *p, size_t bytes, size_t at, size_t n)
 {
-    for (size_t i = at; i < at + bytes; i++) {
+    for (size_t i = at; i < at + n; i++) {
         if (written[i] < block_start) {
             report("unwritten memory", p, nullptr,
                    "read of %zu bytes of shared memory that nobody has written", bytes);
@@ -139,9 +139,10 @@ static void read_slowly(const void *p, size_t bytes, size_t at)
     }
 }
 
-static void write_slowly(const void *p, size_t bytes, size_t at, const char *side, bool is_atomic)
+static void write_slowly(const void *p, size_t bytes, size_t at, size_t n, const char *side,
+                         bool is_atomic)
 {
-    for (size_t i = at; i < at + bytes; i++) {
+    for (size_t i = at; i < at + n; i++) {
         if (!look_at_write(p, bytes, side, written[i], is_atomic))
             return;
         for (const uint32_t *r : { readers[0], readers[1], readers[2] })
@@ -175,7 +176,7 @@ template <size_t N> static inline void read_bytes(const void *p, size_t at, size
         fine &= (w[i] - block_start < block_sync - block_start) |
                 (((w[i] & THREAD_MASK) == id) & (w[i] - block_start < UNDER_WAY - block_start));
     if (__builtin_expect(!fine, 0))
-        read_slowly(p, bytes, at);
+        read_slowly(p, bytes, at, N);
     uint32_t last = r[0];
     for (size_t i = 1; i < N; i++)
         same &= r[i] == last;
@@ -210,7 +211,7 @@ template <size_t N> static inline void write_bytes(const void *p, size_t at, siz
             fine &= (r[i] < block_sync) | ((r[i] & THREAD_MASK) == id);
     }
     if (__builtin_expect(!fine, 0))
-        write_slowly(p, bytes, at, "write", false);
+        write_slowly(p, bytes, at, N, "write", false);
     for (size_t i = 0; i < N; i++)
         w[i] = stamp;
 }
@@ -258,7 +259,7 @@ void shared_atomic(void *p, size_t bytes)
     if (written[at] < block_start)
         report("unwritten memory", p, nullptr,
                "atomic on %zu bytes of shared memory that nobody has written", bytes);
-    write_slowly(p, bytes, at, "atomic", true);
+    write_slowly(p, bytes, at, bytes, "atomic", true);
     for (size_t i = at; i < at + bytes; i++)
         written[i] = stamp;
     atomics[p] = stamp;
@@ -284,7 +285,7 @@ void check_copy_begin(void *to, const void *from, bool valid)
             report("out of bounds", to, nullptr, "cp.async to what is no shared memory");
         return;
     }
-    write_slowly(to, 16, at, "cp.async", false);
+    write_slowly(to, 16, at, 16, "cp.async", false);
     for (size_t i = at; i < at + 16; i++)
         written[i] = tick << THREAD_BITS | me() | UNDER_WAY;
 }
