@@ -143,7 +143,8 @@ int cog_cuda_flash_dense(cudaStream_t s, void *out, size_t ld_out, const void *q
 /* ---- skinny.cu: bf16 products of up to COG_SKINNY_ROWS rows, bound by reading the weight once
  * ----
  *
- * The norm before a product is recomputed in each block: it reads a few rows that lie in the L2. */
+ * The norm before a product is recomputed in each block: it reads a few rows that lie in the L2. A
+ * row's bits do not depend on the other rows, nor on how many there are. */
 
 enum { COG_SKINNY_ROWS = 32 };
 

@@ -13,29 +13,30 @@
  * of a warp takes k = 8 t .. 8 t + 7 of a window of 32 k as its share of two products: one load of
  * 16 bytes per weight row, and one per row of x, are two fragments as they stand, with no exchange
  * between lanes and no shared memory. A block of 16 warps owns 32 weight rows (two tiles) at a
- * time; its warps take turns at units of 64 k, 128 bytes of a weight row, and add up their sums in
- * the order of the warps. Nothing of this order depends on the number of rows, so neither do a
+ * time; its warps take turns at units of 64 k, 128 bytes of a weight row, and the sums are added up
+ * in the order of the warps. Nothing of this order depends on the number of rows, so neither do a
  * row's bits.
  *
- * Loads in flight. A thread holds a unit of both tiles, 8 loads of 16 bytes, and asks for the next
- * one's piece as soon as it has used a piece, across the ends of tiles: 512 threads * 128 bytes =
- * 64 KiB per SM. By Little's law 4.8 TB/s over 132 SMs at 0.7 us need 25 KiB. A group of two tiles
- * is 64 k bytes, 256 KiB at k = 4096: on an H100, at 25 KB/us and SM, some 10 us of streaming
- * between two exchanges of sums, which cost two barriers and 16 shared loads of two warps.
+ * Loads in flight. A thread holds a unit of both tiles, 8 loads of 16 bytes, and asks for its next
+ * piece as soon as it has used one, across the ends of tiles: 512 threads * 128 bytes = 64 KiB per
+ * SM. By Little's law 4.8 TB/s over 132 SMs at 0.7 us need 25 KB. A group of two tiles is 64 k
+ * bytes, 256 KiB at k = 4096: at an H100's 25 KB/us and SM some 10 us of streaming between two
+ * exchanges of sums, which cost two barriers and 16 shared loads of 2 NT of the 16 warps.
  *
  * Tails. Blocks are as many as SMs and walk the groups with that stride. n = 4096, 12288, 22016 are
- * 128, 384, 688 groups: 0.97, 2.9, 5.2 rounds on 132 SMs. The last round of 28 groups is not lost
- * time: as the memory is then shared by few, each SM draws its 64 KiB per 0.7 us, three times its
- * share before. Where the next kernel may start early, its blocks read their first 64 KiB of
- * weights on the SMs that are done.
+ * 128, 384, 688 groups: 0.97, 2.9, 5.2 rounds on 132 SMs. A last round of 28 groups costs less than
+ * a full one: what bounds an SM that shares the memory with few is its own 64 KiB per 0.7 us, more
+ * than three times its part of 3.35 TB/s. Where the next kernel may start early, its blocks ask for
+ * their first 64 KiB of weights on the SMs that are done.
  *
  * x from the caches. A block reads 8 NT rows of x once per group: NT / 4 of the weight's bytes. The
  * weight does not go through the L1, so x stays there from group to group while it fits beside the
- * shared memory (16 NT KiB): up to 24 rows of 4096. Rows past the last are the last one again,
- * which costs no bytes. The norm is applied to each fragment as it is loaded: about 40 instructions
- * per window and fragment, where the stream leaves (H100) 540 issue slots per SM.
+ * sums (18 NT KiB): on Hopper 16 rows of 4096. Columns past the last row are the last row again,
+ * which costs no bytes. The norm is applied to each fragment as it is loaded: some 40 instructions
+ * per window and fragment; at an H100's bandwidth a window lasts an SM about 540 issue slots.
  *
- * Registers: at most 128, so that the 512 threads fit; one block per SM. */
+ * Registers: the 512 threads have 128 each at most; NT = 1 uses fewer, which leaves room for the
+ * first blocks of a smaller kernel that follows. Shared memory: sums, 16 KiB NT, are the bulk. */
 #include "engine/cuda/launch.cuh"
 
 #include <assert.h>

@@ -9,6 +9,7 @@
 static const conform_op ops[] = {
     { "gemm", conform_cuda_gemm },
     { "rmsnorm", conform_cuda_rmsnorm },
+    { "skinny", conform_cuda_skinny },
 };
 enum { N_OPS = sizeof(ops) / sizeof(ops[0]) };
 

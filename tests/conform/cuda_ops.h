@@ -6,5 +6,6 @@
 
 void conform_cuda_gemm(conform *c);
 void conform_cuda_rmsnorm(conform *c);
+void conform_cuda_skinny(conform *c);
 
 #endif
