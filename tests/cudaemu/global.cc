@@ -164,16 +164,22 @@ static bool read_slowly(const void *p, size_t bytes, size_t g, size_t n)
 
 /* ---- the fast way ---- */
 
-static inline bool is_fine(uint32_t w)
-{
-    return (w - 1 < now.safe - 1) | (w - now.block_first < now.actor - now.block_first) |
-           (w == now.stamp);
-}
+/* Bounds of `now`, in registers: stores of stamps could change it, for all the compiler knows. */
+struct Bounds {
+    uint32_t stamp, safe, first, stretch;
 
-static inline bool is_fine_reader(uint32_t r)
-{
-    return (r < now.safe) | (r - now.block_first < now.actor - now.block_first) | (r == now.stamp);
-}
+    Bounds() : stamp(now.stamp), safe(now.safe), first(now.block_first), stretch(now.actor - first)
+    {
+    }
+    bool wrote(uint32_t w) const
+    {
+        return (w - 1 < safe - 1) | (w - first < stretch) | (w == stamp);
+    }
+    bool was_read(uint32_t r) const
+    {
+        return (r < safe) | (r - first < stretch) | (r == stamp);
+    }
+};
 
 static inline void note_reader(size_t i)
 {
@@ -188,52 +194,58 @@ static inline void note_reader(size_t i)
     planes.read[i] = now.stamp;
 }
 
+template <size_t N> static inline void fill(uint32_t *plane, uint32_t stamp)
+{
+    for (size_t i = 0; i < N; i++)
+        plane[i] = stamp;
+}
+
 template <size_t N> static inline void read_granules(const void *p, size_t bytes, size_t g)
 {
+    const Bounds b;
     const uint32_t *w = planes.written + g;
-    uint32_t *r = planes.read + g;
-    bool fine = true, same = true;
+    uint32_t *r = planes.read + g, unlike = 0, bad = 0, last = r[0];
 
-    for (size_t i = 0; i < N; i++)
-        fine &= is_fine(w[i]);
-    if (__builtin_expect(!fine, 0))
+    for (size_t i = 0; i < N; i++) {
+        bad |= !b.wrote(w[i]);
+        unlike |= r[i] ^ last;
+    }
+    if (__builtin_expect(bad, 0))
         read_slowly(p, bytes, g, N);
-    uint32_t last = r[0];
-    for (size_t i = 1; i < N; i++)
-        same &= r[i] == last;
-    if (same && last == now.stamp)
-        return;
-    if (same && (last < now.safe || last - now.block_first <= now.stamp - now.block_first)) {
-        for (size_t i = 0; i < N; i++)
-            r[i] = now.stamp;
-    } else if (same && last >= now.work_first) {
-        for (size_t i = 0; i < N; i++)
-            planes.read_block[g + i] = last;
-        for (size_t i = 0; i < N; i++)
-            r[i] = now.stamp;
-    } else {
+    if (unlike) {
         for (size_t i = 0; i < N; i++)
             note_reader(g + i);
+        return;
     }
+    if (last == b.stamp)
+        return;
+    if (last >= b.safe && last - b.first > b.stamp - b.first) {
+        if (last < now.work_first) {
+            for (size_t i = 0; i < N; i++)
+                note_reader(g + i);
+            return;
+        }
+        fill<N>(planes.read_block + g, last);
+    }
+    fill<N>(r, b.stamp);
 }
 
 template <size_t N> static inline void write_granules(const void *p, size_t bytes, size_t g)
 {
-    uint32_t *w = planes.written + g;
-    bool fine = true, old = now.alone;
+    const Bounds b;
+    uint32_t *w = planes.written + g, bad = 0, recent = !now.alone;
+    const uint32_t *r = planes.read + g;
 
     for (size_t i = 0; i < N; i++) {
-        fine &= is_fine(w[i]) & is_fine_reader(planes.read[g + i]);
-        old &= planes.read[g + i] < now.safe;
+        bad |= !b.wrote(w[i]) | !b.was_read(r[i]);
+        recent |= r[i] >= b.safe;
     }
-    if (!old)
+    if (recent)
         for (size_t i = 0; i < N; i++)
-            fine &= is_fine_reader(planes.read_block[g + i]) &
-                    is_fine_reader(planes.read_stream[g + i]);
-    if (__builtin_expect(!fine, 0))
+            bad |= !b.was_read(planes.read_block[g + i]) | !b.was_read(planes.read_stream[g + i]);
+    if (__builtin_expect(bad, 0))
         write_slowly(p, bytes, g, N);
-    for (size_t i = 0; i < N; i++)
-        w[i] = now.stamp;
+    fill<N>(w, b.stamp);
 }
 
 /* A host function of the project's touches device memory: nobody may. */

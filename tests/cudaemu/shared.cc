@@ -168,49 +168,47 @@ static inline bool inside(const void *p, size_t bytes)
 
 template <size_t N> static inline void read_bytes(const void *p, size_t at, size_t bytes)
 {
-    const uint32_t *w = written + at;
-    uint32_t *r = readers[0] + at, id = me(), stamp = tick << THREAD_BITS | id;
-    bool fine = true, same = true;
+    const uint32_t *w = written + at, id = me(), stamp = tick << THREAD_BITS | id;
+    const uint32_t start = block_start, sync = block_sync;
+    uint32_t *r = readers[0] + at, bad = 0, unlike = 0, last = r[0];
 
-    for (size_t i = 0; i < N; i++)
-        fine &= (w[i] - block_start < block_sync - block_start) |
-                (((w[i] & THREAD_MASK) == id) & (w[i] - block_start < UNDER_WAY - block_start));
-    if (__builtin_expect(!fine, 0))
-        read_slowly(p, bytes, at, N);
-    uint32_t last = r[0];
-    for (size_t i = 1; i < N; i++)
-        same &= r[i] == last;
-    if (same && last == stamp)
-        return;
-    if (same && (last < block_sync || (last & THREAD_MASK) == id)) {
-        for (size_t i = 0; i < N; i++)
-            r[i] = stamp;
-        return;
-    }
     for (size_t i = 0; i < N; i++) {
-        uint32_t other = r[i];
-
-        if (other >= block_sync && (other & THREAD_MASK) != id) {
-            readers[1][at + i] = other;
-            if ((other & THREAD_MASK) / WARP != id / WARP)
-                readers[2][at + i] = other;
-        }
-        r[i] = stamp;
+        bad |= !((w[i] - start < sync - start) |
+                 (((w[i] & THREAD_MASK) == id) & (w[i] - start < UNDER_WAY - start)));
+        unlike |= r[i] ^ last;
     }
+    if (__builtin_expect(bad, 0))
+        read_slowly(p, bytes, at, N);
+    if (!unlike && last == stamp)
+        return;
+    if (unlike || (last >= sync && (last & THREAD_MASK) != id))
+        for (size_t i = 0; i < N; i++) {
+            uint32_t other = r[i];
+            bool counts = other >= sync && (other & THREAD_MASK) != id;
+            bool far = (other & THREAD_MASK) / WARP != id / WARP;
+
+            readers[1][at + i] = counts ? other : readers[1][at + i];
+            readers[2][at + i] = counts && far ? other : readers[2][at + i];
+        }
+    for (size_t i = 0; i < N; i++)
+        r[i] = stamp;
 }
 
 template <size_t N> static inline void write_bytes(const void *p, size_t at, size_t bytes)
 {
-    uint32_t *w = written + at, id = me(), stamp = tick << THREAD_BITS | id;
-    bool fine = true;
+    const uint32_t id = me(), stamp = tick << THREAD_BITS | id, sync = block_sync;
+    uint32_t *w = written + at, newest = 0;
 
     for (size_t i = 0; i < N; i++) {
-        fine &= (w[i] < block_sync) |
-                (((w[i] & THREAD_MASK) == id) & (w[i] < static_cast<uint32_t>(UNDER_WAY)));
-        for (const uint32_t *r : { readers[0] + at, readers[1] + at, readers[2] + at })
-            fine &= (r[i] < block_sync) | ((r[i] & THREAD_MASK) == id);
+        uint32_t mine = (w[i] & (UNDER_WAY | THREAD_MASK)) == id ? 0 : w[i];
+
+        newest = newest > mine ? newest : mine;
+        for (const uint32_t *r : { readers[0], readers[1], readers[2] }) {
+            mine = (r[at + i] & THREAD_MASK) == id ? 0 : r[at + i];
+            newest = newest > mine ? newest : mine;
+        }
     }
-    if (__builtin_expect(!fine, 0))
+    if (__builtin_expect(newest >= sync, 0))
         write_slowly(p, bytes, at, N, "write", false);
     for (size_t i = 0; i < N; i++)
         w[i] = stamp;
