@@ -47,7 +47,7 @@ def wait_for_stop_to_begin(server):
 
 def running_streams_finish():
     """Readiness falls at once, new work is refused, what runs ends well; exit code 0."""
-    with Server(BINARY, MODEL, '--drain-delay', '3s', '--drain-timeout', '10min') as server:
+    with Server(BINARY, MODEL, '--drain-delay', '8s', '--drain-timeout', '10min') as server:
         _, _, alone = server.chat(LONG)
         assert alone['choices'][0]['finish_reason'] == 'length', 'not a model for this test'
         streams = begin_streams(server, 6, LONG)
