@@ -36,7 +36,8 @@ WIDTH = {6: 'LDG.128', 5: 'LDG.64', 4: 'LDG.32'}
 RULES = [
     (r'attention_flash', r'.*', r'.*', ('HMMA', 'LDGSTS', 'LDSM')),
     (r'skinny', r'.*', r'.*', ('HMMA', 'LDG.128')),
-    (r'skinny|attention_rows', r'.*', r'90a|120', ('PDL',)),
+    (r'skinny', r'.*', r'90a|120', ('PDL',)),
+    (r'attention_rows', r'rows_paged.*', r'90a|120', ('PDL',)),
 ]
 FORBIDDEN = ('LDL', 'STL')
 
@@ -357,7 +358,7 @@ def main():
     show(kernels)
     print(f'# {len(built)} kernels on {len(archs)} architectures; ptxas took '
           f'{milliseconds / 1000:.1f} s')
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         print(problem)
     if over_budget or gone:
         print('To accept the kernels as they are: the same command with --update')
