@@ -2,8 +2,8 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
+#include "engine/sample_math.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 typedef struct candidate {
     float logit;
     int32_t id;
-    double p; /* exp(logit - max), not normalised */
+    uint64_t weight; /* exp((logit - max) / temperature) * 2^40 */
 } candidate;
 
 struct cog_sampler {
@@ -48,14 +48,10 @@ void cog_sampler_free(cog_sampler *s)
 
 static void repeat(cog_sampler *s, int32_t id, float penalty)
 {
-    float *l = &s->logits[id];
-    double value = *l > 0 ? (double)*l / (double)penalty : (double)*l * (double)penalty;
-
     if (s->seen[id])
         return;
     s->seen[id] = true;
-    if (isfinite(*l)) /* a client's penalty must not look like a broken model */
-        *l = value > FLT_MAX ? FLT_MAX : value < -FLT_MAX ? -FLT_MAX : (float)value;
+    s->logits[id] = cog_sample_repeat(s->logits[id], penalty);
 }
 
 static void penalise(cog_sampler *s, const cog_sampling *p, const cog_sample_context *ctx)
@@ -76,7 +72,8 @@ static void penalise(cog_sampler *s, const cog_sampling *p, const cog_sample_con
         for (int i = 0; i < ctx->n_output; i++) {
             int32_t id = ctx->output[i];
             if (s->count[id] > 0)
-                s->logits[id] -= p->frequency_penalty * (float)s->count[id] + p->presence_penalty;
+                s->logits[id] = cog_sample_occur(s->logits[id], p->frequency_penalty,
+                                                 p->presence_penalty, s->count[id]);
             s->count[id] = 0;
         }
     }
@@ -119,70 +116,72 @@ static int by_id(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
+/* How many of the n candidates before end, best last, reach the share of their total. */
+static int take_share(const candidate *end, int n, uint64_t total, float share)
+{
+    uint64_t need = cog_sample_share(total, share), sum = 0;
+    int kept = 0;
+
+    while (kept < n && sum < need)
+        sum += end[-++kept].weight;
+    return kept;
+}
+
 /* Moves what top_k and top_p allow to the end of cand[0, n), best last, and returns how many. A
  * heap gives up its best as long as they are wanted: a vocabulary is much larger than what is kept
  * of it. */
 static int take_best(candidate *cand, int n, const cog_sampling *p)
 {
-    int max_kept = p->top_k > 0 && p->top_k < n ? p->top_k : n, kept = 0;
-    double total = 0, sum = 0;
-    float last = 0;
+    bool is_cut = p->top_k > 0 && p->top_k < n;
+    uint64_t total = 0, need = UINT64_MAX, sum = 0;
+    int kept = 0;
 
     for (int i = n / 2 - 1; i >= 0; i--)
         sift_down(cand, n, i);
-    if (max_kept == n)
-        for (int i = 0; i < n; i++)
-            total += cand[i].p;
-    while (kept < n) {
+    for (int i = 0; i < n; i++)
+        total += cand[i].weight;
+    if (!is_cut && p->top_p < 1)
+        need = cog_sample_share(total, p->top_p);
+    while (kept < n && sum < need) {
         candidate best = cand[0];
 
-        if (kept >= max_kept && best.logit != last) /* those equal to the k-th stay */
-            break;
-        if (max_kept == n && kept > 0 && sum >= (double)p->top_p * total)
+        /* those equal to the k-th stay */
+        if (is_cut && kept >= p->top_k && best.logit != cand[n - kept].logit)
             break;
         cand[0] = cand[n - 1 - kept];
         cand[n - 1 - kept++] = best;
         sift_down(cand, n - kept, 0);
-        sum += best.p;
-        last = best.logit;
+        sum += best.weight;
     }
-    if (max_kept < n) { /* top_p renormalises over what top_k kept */
-        int k = 0;
-        for (total = sum, sum = 0; k < kept && (k == 0 || sum < (double)p->top_p * total); k++)
-            sum += cand[n - 1 - k].p;
-        kept = k;
-    }
-    return kept;
+    /* top_p renormalises over what top_k kept */
+    return is_cut && p->top_p < 1 ? take_share(cand + n, kept, sum, p->top_p) : kept;
 }
 
 static int32_t draw(cog_sampler *s, int32_t best, const cog_sampling *p,
                     const cog_sample_context *ctx)
 {
-    double max = s->logits[best], total = 0, sum = 0, u;
+    double inverse = 1 / (double)p->temperature;
+    uint64_t total = 0, sum = 0, target;
     candidate *cand = s->cand;
-    int n = 0;
+    int n = 0, i = 0;
 
-    for (int i = 0; i < s->vocab; i++) {
-        double weight = exp((s->logits[i] - max) / (double)p->temperature);
-        if (weight > 0 && weight >= (double)p->min_p) /* false for NaN */
-            s->cand[n++] = (candidate){ .logit = s->logits[i], .id = i, .p = weight };
+    for (int id = 0; id < s->vocab; id++) {
+        uint64_t weight = cog_sample_weight(s->logits[id], s->logits[best], inverse, p->min_p);
+        if (weight > 0)
+            cand[n++] = (candidate){ .logit = s->logits[id], .id = id, .weight = weight };
     }
     if (p->top_k > 0 || p->top_p < 1) {
-        int kept = take_best(s->cand, n, p);
+        int kept = take_best(cand, n, p);
         cand += n - kept;
         n = kept;
         qsort(cand, (size_t)n, sizeof(*cand), by_id);
     }
-    for (int i = 0; i < n; i++)
-        total += cand[i].p;
-    u = cog_rng_unit(
-        cog_rng_at(cog_rng_at(p->seed, (uint64_t)ctx->choice), (uint64_t)ctx->n_output));
-    for (int i = 0; i < n; i++) {
-        sum += cand[i].p;
-        if (sum > u * total)
-            return cand[i].id;
-    }
-    return cand[n - 1].id;
+    for (int j = 0; j < n; j++)
+        total += cand[j].weight;
+    target = cog_sample_target(total, cog_sample_bits(p, ctx->choice, ctx->n_output));
+    while ((sum += cand[i].weight) <= target)
+        i++;
+    return cand[i].id;
 }
 
 int cog_sampler_pick(cog_sampler *s, int32_t *token, const float *logits, const cog_sampling *p,

@@ -8,16 +8,20 @@
  *   divided by the penalty when positive, multiplied when negative; the result stays finite.
  * - frequency: minus the penalty times how often the token stands in the output.
  * - presence: minus the penalty once if it does.
+ * - weights: exp((logit - highest) / temperature) * 2^40 as an integer; below that is 0, and such a
+ *   token is never drawn. Integers, because their sums are the same in any order: a device that
+ *   draws in parallel gives the token that sampler.c gives (sample_math.h).
  * - min_p: keeps tokens with p >= min_p * max p.
  * - top_k: keeps the k highest logits, and those equal to the k-th.
  * - top_p (Holtzman et al., 2020): keeps the smallest set of most likely tokens whose probability,
- *   renormalised over what min_p and top_k kept, reaches top_p; ties by lower id; at least one.
- * - draw: the first kept token in order of id at which the running sum of probabilities exceeds u
- *   times their total; u comes from a counter-based generator keyed by (seed, choice), its counter
- *   is the index of the token in the answer. */
+ *   renormalised over what min_p and top_k kept, reaches top_p; ties by lower id; at least one; 1
+ *   keeps all.
+ * - draw: the first kept token in order of id at which the running sum of weights exceeds
+ *   u * total, rounded down; u = cog_sample_bits / 2^64. */
 #ifndef COG_ENGINE_SAMPLER_H
 #define COG_ENGINE_SAMPLER_H
 
+#include "base/rng.h"
 #include "engine/engine.h"
 
 #include <stdbool.h>
@@ -27,6 +31,13 @@
 static inline bool cog_sampling_is_greedy(const cog_sampling *p)
 {
     return p->temperature < 1e-5f || p->top_p == 0;
+}
+
+/* The random number of a draw, from a counter-based generator keyed by (seed, choice); its counter
+ * is the index of the token in the answer. */
+static inline uint64_t cog_sample_bits(const cog_sampling *p, int choice, int index)
+{
+    return cog_rng_at(cog_rng_at(p->seed, (uint64_t)choice), (uint64_t)index);
 }
 
 /* Scratch memory for one vocabulary; one thread at a time. */

@@ -1,6 +1,7 @@
 #include "tests/unit/unit.h"
 
 #include "base/rng.h"
+#include "engine/sample_math.h"
 #include "engine/sampler.h"
 
 #include <math.h>
@@ -287,6 +288,53 @@ static void logits_that_are_not_finite(void **state)
     cog_sampler_free(s);
 }
 
+static void weights_are_exp(void **state)
+{
+    uint64_t last = (uint64_t)1 << COG_SAMPLE_BITS;
+
+    assert_int_equal(cog_sample_exp(0), last);
+    assert_int_equal(cog_sample_exp(-0.0), last);
+    for (int i = 1; i < 3000000; i++) {
+        double x = -1e-5 * i; /* to -30 */
+        uint64_t weight = cog_sample_exp(x);
+        double want = ldexp(exp(x), COG_SAMPLE_BITS);
+        assert_true(weight <= last);
+        /* without its fraction, and 2^-48 of it for the series and its roundings */
+        assert_true((double)weight <= want * (1 + 0x1p-48));
+        assert_true((double)weight > want * (1 - 0x1p-44) - 1);
+        last = weight;
+    }
+    assert_int_equal(last, 0);
+    assert_int_equal(cog_sample_exp(-INFINITY), 0);
+    assert_int_equal(cog_sample_exp(NAN), 0);
+    assert_int_equal(cog_sample_exp(-1e300), 0);
+}
+
+/* Next to each other, also where the power of two changes. */
+static void weights_never_rise(void **state)
+{
+    for (int n = 0; n < 40; n++) {
+        double x = -(n + 0.5) * 0.69314718055994531;
+        uint64_t last = cog_sample_exp(x + 1e-9);
+        for (int i = 0; i < 20000; i++) {
+            uint64_t weight = cog_sample_exp(x + 1e-9 - 1e-13 * i);
+            assert_true(weight <= last);
+            last = weight;
+        }
+    }
+}
+
+static void shares_and_targets(void **state)
+{
+    assert_int_equal(cog_sample_share(1000, 0.5f), 500);
+    assert_int_equal(cog_sample_share(1000, 1e-9f), 1);
+    assert_int_equal(cog_sample_target(1000, 0), 0);
+    assert_int_equal(cog_sample_target(1000, UINT64_MAX), 999);
+    assert_int_equal(cog_sample_target(1000, (uint64_t)1 << 63), 500);
+    assert_true(cog_sample_weight(-0.7f, 0, 1, 0.5f) == 0);
+    assert_true(cog_sample_weight(-0.69f, 0, 1, 0.5f) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +347,9 @@ int main(void)
         cmocka_unit_test(a_tiny_penalty_does_not_look_like_a_broken_model),
         cmocka_unit_test(filters_agree_with_sorting),
         cmocka_unit_test(logits_that_are_not_finite),
+        cmocka_unit_test(weights_are_exp),
+        cmocka_unit_test(weights_never_rise),
+        cmocka_unit_test(shares_and_targets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
