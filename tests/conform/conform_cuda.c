@@ -7,9 +7,10 @@
 #include <string.h>
 
 static const conform_op ops[] = {
-    { "gemm", conform_cuda_gemm },
-    { "rmsnorm", conform_cuda_rmsnorm },
-    { "skinny", conform_cuda_skinny },
+    { "gemm", conform_cuda_gemm },           { "rmsnorm", conform_cuda_rmsnorm },
+    { "skinny", conform_cuda_skinny },       { "layernorm", conform_cuda_layernorm },
+    { "functions", conform_cuda_functions }, { "exact", conform_cuda_exact },
+    { "rope_kv", conform_cuda_rope_kv },     { "sample", conform_cuda_sample },
 };
 enum { N_OPS = sizeof(ops) / sizeof(ops[0]) };
 

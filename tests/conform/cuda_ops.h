@@ -7,5 +7,10 @@
 void conform_cuda_gemm(conform *c);
 void conform_cuda_rmsnorm(conform *c);
 void conform_cuda_skinny(conform *c);
+void conform_cuda_layernorm(conform *c);
+void conform_cuda_functions(conform *c);
+void conform_cuda_exact(conform *c);
+void conform_cuda_rope_kv(conform *c);
+void conform_cuda_sample(conform *c);
 
 #endif

@@ -1,0 +1,192 @@
+/* The device draws what the CPU draws: the same token, always. Logits with many ties, with NaN and
+ * infinities, options at their ends. */
+#include "base/alloc.h"
+#include "engine/sampler.h"
+#include "tests/conform/cuda_ops.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DRAWS = 8, MAX_TEXT = 24 };
+
+typedef struct sample_case {
+    int vocab;
+    device_array logits, draws, penalties, token, scratch;
+    cog_sampling sampling[DRAWS];
+    int32_t text[DRAWS][2][MAX_TEXT]; /* prompt, output */
+    int n_text[DRAWS][2];
+    cog_cuda_penalty list[DRAWS * 2 * MAX_TEXT];
+    int n_list;
+} sample_case;
+
+static float one_of(conform *c, const float *values, int n)
+{
+    return values[conform_between(c, 0, n - 1)];
+}
+
+/* How a row looks: a few values, a plain spread, spikes, all equal; then some that are not finite.
+ */
+static void fill_row(conform *c, device_array *logits, int row)
+{
+    int kind = conform_between(c, 0, 5), odd = conform_between(c, 0, 3);
+    float spread = one_of(c, (const float[]){ 1, 4, 12, 30, 1e30f }, 5);
+
+    for (int i = 0; i < logits->cols; i++) {
+        float value = conform_random(c, spread);
+        if (kind == 0)
+            value = (float)conform_between(c, -3, 3) / 2;
+        else if (kind == 1)
+            value = conform_between(c, 0, logits->cols) < 3 ? 15 : conform_random(c, 1);
+        else if (kind == 2)
+            value = conform_between(c, 0, 1) ? 0.0f : -0.0f;
+        if (odd == 0 && conform_between(c, 0, 9) == 0)
+            value = one_of(c, (const float[]){ NAN, -INFINITY, -INFINITY, -3e38f }, 4);
+        if (odd == 1 && conform_between(c, 0, 999) == 0)
+            value = one_of(c, (const float[]){ INFINITY, NAN, 3e38f }, 3);
+        if (odd == 2 && row % 5 == 4)
+            value = i % 2 ? NAN : -INFINITY;
+        device_set(c, logits, row, i, value);
+    }
+}
+
+static cog_sampling options(conform *c, int vocab)
+{
+    cog_sampling p = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
+
+    p.seed = cog_rng_next(&c->rng);
+    p.temperature = one_of(
+        c,
+        (const float[]){ 1, 0.7f, 2, 1e-5f, 1e-3f, 100, 0, 1, 0.1f + fabsf(conform_random(c, 2)) },
+        9);
+    if (conform_between(c, 0, 1))
+        p.top_p = one_of(c, (const float[]){ 0.9f, 0.95f, 0.5f, 1e-7f, 0.99999994f, 0, 0.1f }, 7);
+    if (conform_between(c, 0, 1))
+        p.top_k =
+            (int[]){ 1, 2, 5, 40, vocab - 1, vocab, vocab + 1, 1 << 30 }[conform_between(c, 0, 7)];
+    if (conform_between(c, 0, 2) == 0)
+        p.min_p = one_of(c, (const float[]){ 0.05f, 0.5f, 1, 1e-20f, 0.9f }, 5);
+    if (conform_between(c, 0, 2) == 0)
+        p.repetition_penalty = one_of(c, (const float[]){ 1.1f, 0.5f, 100, 1e-38f, 1.3f }, 5);
+    if (conform_between(c, 0, 2) == 0)
+        p.frequency_penalty = conform_random(c, 2);
+    if (conform_between(c, 0, 2) == 0)
+        p.presence_penalty = conform_random(c, 2);
+    return p;
+}
+
+/* The list of penalties that kernels.h describes. */
+static void add_penalties(sample_case *s, int draw, cog_cuda_draw *d)
+{
+    const cog_sampling *p = &s->sampling[draw];
+
+    d->first_penalty = s->n_list;
+    if (p->repetition_penalty == 1 && p->frequency_penalty == 0 && p->presence_penalty == 0)
+        return;
+    for (int id = 0; id < s->vocab; id++) {
+        int count = 0, is_seen = 0;
+        for (int i = 0; i < s->n_text[draw][0]; i++)
+            is_seen |= s->text[draw][0][i] == id;
+        for (int i = 0; i < s->n_text[draw][1]; i++)
+            count += s->text[draw][1][i] == id;
+        if (is_seen || count > 0)
+            s->list[s->n_list++] = (cog_cuda_penalty){ .token = id, .count = count };
+    }
+    d->n_penalties = s->n_list - d->first_penalty;
+}
+
+static cog_sample_context context_of(const sample_case *s, int i)
+{
+    return (cog_sample_context){ .prompt = s->text[i][0],
+                                 .n_prompt = s->n_text[i][0],
+                                 .output = s->text[i][1],
+                                 .n_output = s->n_text[i][1],
+                                 .choice = i };
+}
+
+static void make(conform *c, sample_case *s)
+{
+    cog_cuda_draw draws[DRAWS] = { 0 };
+
+    s->logits = device_new(c, DRAWS, s->vocab);
+    for (int i = 0; i < DRAWS; i++) {
+        cog_sampling *p = &s->sampling[i];
+        fill_row(c, &s->logits, i);
+        *p = options(c, s->vocab);
+        for (int kind = 0; kind < 2; kind++) {
+            s->n_text[i][kind] = conform_between(c, 0, MAX_TEXT);
+            for (int t = 0; t < s->n_text[i][kind]; t++)
+                s->text[i][kind][t] = conform_between(c, 0, s->vocab < 30 ? s->vocab - 1 : 29);
+        }
+        draws[i] = (cog_cuda_draw){ .row = DRAWS - 1 - i,
+                                    .temperature = p->temperature,
+                                    .top_p = p->top_p,
+                                    .min_p = p->min_p,
+                                    .top_k = p->top_k,
+                                    .repetition = p->repetition_penalty,
+                                    .frequency = p->frequency_penalty,
+                                    .presence = p->presence_penalty,
+                                    .bits = cog_sample_bits(p, i, s->n_text[i][1]) };
+        add_penalties(s, i, &draws[i]);
+    }
+    device_upload(c, &s->logits);
+    s->draws = device_vector(c, sizeof(draws[0]), DRAWS, draws);
+    s->penalties = device_vector(c, sizeof(s->list[0]), (size_t)s->n_list, s->list);
+    s->token = device_vector(c, sizeof(int32_t), DRAWS, NULL);
+    s->scratch = device_vector(c, sizeof(float), cog_cuda_sample_scratch(s->vocab, DRAWS), NULL);
+}
+
+static void compare(conform *c, const sample_case *s)
+{
+    cog_sampler *sampler = cog_sampler_new(s->vocab);
+    float *row = cog_array(float, (size_t)s->vocab);
+
+    for (int i = 0; i < DRAWS; i++) {
+        const cog_sampling *p = &s->sampling[i];
+        cog_sample_context context = context_of(s, i);
+        int32_t want = -1, got = ((const int32_t *)s->token.host)[i];
+        for (int id = 0; id < s->vocab; id++)
+            row[id] = device_get(c, &s->logits, DRAWS - 1 - i, id);
+        if (cog_sampler_pick(sampler, &want, row, p, &context) != 0)
+            want = -1;
+        conform_shape(c,
+                      "vocab %d, T %g, top_p %.9g, top_k %d, min_p %g, penalties %g %g %g, draw %d",
+                      s->vocab, (double)p->temperature, (double)p->top_p, p->top_k,
+                      (double)p->min_p, (double)p->repetition_penalty, (double)p->frequency_penalty,
+                      (double)p->presence_penalty, i);
+        conform_near(c, (size_t)i, (float)got, (float)want, 0);
+    }
+    cog_free(row);
+    cog_sampler_free(sampler);
+}
+
+static void run(conform *c, int vocab)
+{
+    sample_case *s = cog_new(sample_case);
+
+    s->vocab = vocab;
+    make(c, s);
+    device_done(c,
+                cog_cuda_sample(c->stream, c->dtype, s->token.data, s->logits.data, s->logits.ld,
+                                vocab, s->draws.data, s->penalties.data, DRAWS, s->scratch.data));
+    device_download(c, &s->token);
+    device_download(c, &s->scratch);
+    compare(c, s);
+    device_array *all[] = { &s->logits, &s->draws, &s->penalties, &s->token, &s->scratch };
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        device_free(c, all[i]);
+    cog_free(s);
+}
+
+void conform_cuda_sample(conform *c)
+{
+    device_done(c, cog_cuda_sample_prepare());
+    for (int vocab = 1; vocab < 20; vocab++)
+        run(c, vocab);
+    for (int i = 0; i < 120; i++)
+        run(c, conform_between(c, 1, 700));
+    for (int i = 0; i < 6; i++)
+        run(c, conform_between(c, 3000, 6000));
+    run(c, 32000);
+    run(c, 128256);
+}
