@@ -356,9 +356,11 @@ static void fill_context(bench *b, int seqs)
         b->block_table[i] = i * seqs;
     add_rows(b, 0, context, true);
     must(run_step(b), "filling the context");
-    for (int i = 0; i < b->batch.max_blocks; i++)
+    for (int i = 0; i < b->batch.max_blocks; i++) {
+        int left = context - i * b->block, n = left < b->block ? left : b->block;
         for (int s = 1; s < seqs; s++)
-            must(b->ops->kv_copy(b->be, i * seqs + s, i * seqs, b->block), "copying a page");
+            must(b->ops->kv_copy(b->be, i * seqs + s, i * seqs, n), "copying a page");
+    }
 }
 
 static void bench_decode(bench *b)
