@@ -164,6 +164,11 @@ void report_stuck()
     }
 }
 
+void report_host_access(const void *p)
+{
+    report("device memory touched by the host", p, nullptr, "outside any work");
+}
+
 void report_trap(const char *what)
 {
     report("trap", nullptr, nullptr, "%s", what);

@@ -92,6 +92,7 @@ void check_dependency_wait();
 void check_dependency_trigger();
 void report_stuck();
 void report_trap(const char *what);
+void report_host_access(const void *p);
 
 } // namespace emu
 

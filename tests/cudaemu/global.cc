@@ -47,6 +47,7 @@ void check_allocated(void *p, size_t bytes)
 {
     if (!planes.written)
         reserve_planes();
+    Open open;
     /* NaN, to be seen where checks are off; the rest of something large stays untouched */
     memset(p, 0xff, bytes < (1 << 20) ? bytes : 1 << 20);
 }
@@ -55,6 +56,7 @@ void check_freed(void *p)
 {
     const Allocation *a = is_device(p) ? device.find(p) : pinned.find(p);
     size_t first = granule_of(p), n = (a->bytes + 1) / 2;
+    Open open;
 
     forget(p, a->bytes);
     for (uint32_t *plane : { planes.written, planes.read, planes.read_block, planes.read_stream })

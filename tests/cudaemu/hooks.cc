@@ -171,7 +171,8 @@ struct mismatch {
     unsigned char log_alignment, kind;
 };
 
-void __ubsan_handle_type_mismatch_v1(const struct mismatch *m, const void *p);
+void __ubsan_handle_type_mismatch_v1(const struct mismatch *m, const void *p)
+    __attribute__((weak)); /* a static runtime of UBSan has its own */
 void __ubsan_handle_type_mismatch_v1(const struct mismatch *m, const void *p)
 {
     if (self) {
@@ -183,7 +184,8 @@ void __ubsan_handle_type_mismatch_v1(const struct mismatch *m, const void *p)
     abort();
 }
 
-void __ubsan_handle_type_mismatch_v1_abort(const struct mismatch *m, const void *p);
+void __ubsan_handle_type_mismatch_v1_abort(const struct mismatch *m, const void *p)
+    __attribute__((weak));
 void __ubsan_handle_type_mismatch_v1_abort(const struct mismatch *m, const void *p)
 {
     __ubsan_handle_type_mismatch_v1(m, p);

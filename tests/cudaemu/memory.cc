@@ -3,6 +3,7 @@
  * freed memory stays recognisable. */
 #include "memory.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +14,52 @@ namespace emu
 {
 
 Arena device{ "device" }, pinned{ "pinned" };
+
+static int opened;
+static struct sigaction before;
+
+static void protect(int access)
+{
+    if (device.base)
+        mprotect(device.base, ARENA, access);
+}
+
+Open::Open()
+{
+    if (opened++ == 0)
+        protect(PROT_READ | PROT_WRITE);
+}
+
+/* Whatever is no device memory is somebody else's: the fault comes again. */
+static void on_fault(int, siginfo_t *info, void *)
+{
+    if (opened || !device.has(info->si_addr)) {
+        sigaction(SIGSEGV, &before, nullptr);
+        return;
+    }
+    report_host_access(info->si_addr);
+    protect(PROT_READ | PROT_WRITE); /* a test goes on */
+}
+
+/* Each time: frameworks of tests install their own. */
+static void watch_faults()
+{
+    struct sigaction action = {}, was;
+
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigaction(SIGSEGV, &action, &was);
+    if (was.sa_sigaction != on_fault)
+        before = was;
+}
+
+Open::~Open()
+{
+    if (--opened == 0 && options.checks && device.base) {
+        protect(PROT_NONE);
+        watch_faults();
+    }
+}
 
 static void reserve()
 {

@@ -34,6 +34,15 @@ struct Arena {
     void clear();
 };
 
+/* While one of these is alive device memory can be touched; otherwise the host that tries is told
+ * off by a signal. */
+struct Open {
+    Open();
+    ~Open();
+    Open(const Open &) = delete;
+    Open &operator=(const Open &) = delete;
+};
+
 extern Arena device, pinned; /* pinned follows device */
 
 } // namespace emu

@@ -48,6 +48,13 @@ cudaError_t failed(cudaError_t error)
     return error;
 }
 
+cudaError_t count_launch()
+{
+    if (options.fail_after && ++launches > options.fail_after)
+        device_error = cudaErrorIllegalAddress;
+    return device_error;
+}
+
 void execute(const Work &work)
 {
     if (work.is_kernel)
@@ -661,8 +668,8 @@ cudaError_t cudaemu_launch(const cudaLaunchConfig_t *config, const void *kernel,
     launch_name = nullptr;
     if (error != cudaSuccess)
         return failed(error);
-    if (options.fail_after && ++launches > options.fail_after)
-        device_error = cudaErrorIllegalAddress;
+    if (count_launch() != cudaSuccess)
+        return failed(device_error);
     work.call = call;
     work.kernel = kernel;
     auto kept = std::make_shared<std::vector<max_align_t>>(bytes / sizeof(max_align_t) + 1);

@@ -1,7 +1,7 @@
 /* stream.cc - streams, events, graphs: see stream.h. */
 #include "stream.h"
 
-#include "fiber.h"
+#include "memory.h"
 
 #include <time.h>
 
@@ -119,8 +119,11 @@ static void run_one()
         die("streams wait for each other");
     Item item = std::move(s->queue.front());
     s->queue.pop_front();
-    if (item.run && device_error == cudaSuccess)
+    if (item.run && device_error == cudaSuccess) {
+        Open open;
+
         item.run();
+    }
     if (item.record) {
         item.record->done = true;
         item.record->ms = now_ms();
@@ -146,8 +149,12 @@ static bool host_knows_all()
 
 void finish(CUstream_st *s)
 {
-    while (!s->queue.empty())
-        run_one();
+    if (!s->queue.empty()) {
+        Open open; /* once for all */
+
+        while (!s->queue.empty())
+            run_one();
+    }
     join(host_clock, s->clock);
     if (host_knows_all())
         everything_is_before();
@@ -460,8 +467,12 @@ static cudaError_t finish_event(cudaEvent_t event)
         return failed(cudaErrorCapturedEvent);
     }
     if (event->record) {
-        while (!event->record->done)
-            run_one();
+        if (!event->record->done) {
+            Open open;
+
+            while (!event->record->done)
+                run_one();
+        }
         join(host_clock, event->record->clock);
         if (host_knows_all())
             everything_is_before();
@@ -651,6 +662,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         return failed(cudaErrorInvalidValue);
     if (s->capture) /* child graphs are not needed */
         return failed(cudaErrorStreamCaptureUnsupported);
+    if (count_launch() != cudaSuccess)
+        return device_error;
     order_with_default(s);
     join(s->clock, host_clock);
 

@@ -94,6 +94,7 @@ void everything_is_before(); /* order.cc */
 
 /* runtime.cc: what runs now */
 void execute(const Work &work);
+cudaError_t count_launch();            /* the error that a launch after so many is to have */
 cudaError_t failed(cudaError_t error); /* remembers it for cudaGetLastError, and returns it */
 
 } // namespace emu

@@ -465,6 +465,19 @@ static void stand_ins_are_work_like_any(void **state)
     reports.clear();
 }
 
+/* Code that is not instrumented. */
+static void the_host_cannot_touch_device_memory(void **state)
+{
+    rig r;
+    volatile int *p = r.up(std::vector<int>{ 1, 2, 3 });
+
+    cudaStreamSynchronize(r.s);
+    assert_int_equal(p[1], 2);
+    assert_int_equal(reports.size(), 1);
+    assert_string_equal(reports[0].what.c_str(), "device memory touched by the host");
+    reports.clear();
+}
+
 static int silent(void **state)
 {
     reports.clear();
@@ -497,6 +510,7 @@ int main(void)
         QUIET(a_graph_repeats),
         QUIET(events_have_times_in_order),
         QUIET(late_streams_keep_their_order),
+        QUIET(the_host_cannot_touch_device_memory),
         QUIET(stand_ins_are_work_like_any),
 #undef QUIET
     };
