@@ -18,6 +18,7 @@ to docs/performance.md. Carries and downloads no weights. Exit status 77: there 
   --record FILE    instead of docs/performance.md
   --pack DIR       needs no GPU: builds for all architectures and gathers what a machine without
                    compilers or libraries needs in DIR
+  --capability C   with --pack: for GPUs of that compute capability only, such as 9.0; smaller
   --packed DIR     takes the programs from there instead of building
 END
 }
@@ -25,7 +26,7 @@ END
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=deploy/gpu.sh
 . "$root/deploy/gpu.sh"
-record=$root/docs/performance.md shapes='' bench=1 torch=1 pack='' packed=''
+record=$root/docs/performance.md shapes='' bench=1 torch=1 pack='' packed='' capability=''
 while [ $# -gt 0 ]; do
     case $1 in
     --shape) shapes="$shapes ${2:?--shape needs a name}" && shift ;;
@@ -33,6 +34,7 @@ while [ $# -gt 0 ]; do
     --no-torch) torch='' ;;
     --record) record=${2:?--record needs a file} && shift ;;
     --pack) pack=${2:?--pack needs a folder} && shift ;;
+    --capability) capability=${2:?--capability needs a number} && shift ;;
     --packed) packed=${2:?--packed needs a folder} && shift ;;
     --help | -h) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
@@ -97,11 +99,12 @@ build()
 # The programs, and the libraries they need but for those of the C library.
 pack()
 {
-    build "$root/build-gpu-pack" || return 1
+    # shellcheck disable=SC2046 # a list of words
+    build "$root/build-gpu-pack$capability" ${capability:+$(gpu_options "$capability")} || return 1
     mkdir -p "$1/lib"
     for program in $programs; do
-        cp "$root/build-gpu-pack/$program" "$1/" || return 1
-        ldd "$root/build-gpu-pack/$program"
+        strip -o "$1/${program##*/}" "$root/build-gpu-pack$capability/$program" || return 1
+        ldd "$root/build-gpu-pack$capability/$program"
     done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
         grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' |
         while read -r library; do
