@@ -178,9 +178,39 @@ static void run(conform *c, int vocab)
     cog_free(s);
 }
 
+/* Equal weights: the draw is a division, and what falls on a boundary belongs to the next token. */
+static void run_boundaries(conform *c)
+{
+    enum { VOCAB = 64, N = 2 * VOCAB };
+    device_array logits = device_new(c, 1, VOCAB), token = device_vector(c, 4, N, NULL);
+    device_array scratch = device_vector(c, 4, cog_cuda_sample_scratch(VOCAB, N), NULL);
+    cog_cuda_draw draw[N];
+
+    conform_shape(c, "boundaries between %d equal tokens", VOCAB);
+    for (int i = 0; i < VOCAB; i++)
+        device_set(c, &logits, 0, i, 0.5f);
+    for (int i = 0; i < N; i++)
+        draw[i] = (cog_cuda_draw){ .temperature = 1,
+                                   .top_p = 1,
+                                   .repetition = 1,
+                                   .bits = ((uint64_t)(i + 1) / 2 << 58) - (uint64_t)(i % 2) };
+    device_array draws = device_vector(c, sizeof(draw[0]), N, draw);
+    device_upload(c, &logits);
+    device_done(c, cog_cuda_sample(c->stream, c->dtype, token.data, logits.data, logits.ld, VOCAB,
+                                   draws.data, NULL, N, scratch.data));
+    device_download(c, &token);
+    for (int i = 0; i < N; i++)
+        conform_near(c, (size_t)i, (float)((const int32_t *)token.host)[i], (float)(i / 2), 0);
+    device_free(c, &logits);
+    device_free(c, &token);
+    device_free(c, &draws);
+    device_free(c, &scratch);
+}
+
 void conform_cuda_sample(conform *c)
 {
     device_done(c, cog_cuda_sample_prepare());
+    run_boundaries(c);
     for (int vocab = 1; vocab < 20; vocab++)
         run(c, vocab);
     for (int i = 0; i < 120; i++)
