@@ -173,13 +173,14 @@ struct Bounds {
     Bounds() : stamp(now.stamp), safe(now.safe), first(now.block_first), stretch(now.actor - first)
     {
     }
-    bool wrote(uint32_t w) const
+    /* 1 where the stamp is fine; without branches, for vectors */
+    uint32_t wrote(uint32_t w) const
     {
-        return (w - 1 < safe - 1) | (w - first < stretch) | (w == stamp);
+        return uint32_t(w - 1 < safe - 1) | uint32_t(w - first < stretch) | uint32_t(w == stamp);
     }
-    bool was_read(uint32_t r) const
+    uint32_t was_read(uint32_t r) const
     {
-        return (r < safe) | (r - first < stretch) | (r == stamp);
+        return uint32_t(r < safe) | uint32_t(r - first < stretch) | uint32_t(r == stamp);
     }
 };
 
@@ -209,7 +210,7 @@ template <size_t N> static inline void read_granules(const void *p, size_t bytes
     uint32_t *r = planes.read + g, unlike = 0, bad = 0, last = r[0];
 
     for (size_t i = 0; i < N; i++) {
-        bad |= !b.wrote(w[i]);
+        bad |= b.wrote(w[i]) ^ 1;
         unlike |= r[i] ^ last;
     }
     if (__builtin_expect(bad, 0))
@@ -239,12 +240,13 @@ template <size_t N> static inline void write_granules(const void *p, size_t byte
     const uint32_t *r = planes.read + g;
 
     for (size_t i = 0; i < N; i++) {
-        bad |= !b.wrote(w[i]) | !b.was_read(r[i]);
+        bad |= (b.wrote(w[i]) & b.was_read(r[i])) ^ 1;
         recent |= r[i] >= b.safe;
     }
     if (recent)
         for (size_t i = 0; i < N; i++)
-            bad |= !b.was_read(planes.read_block[g + i]) | !b.was_read(planes.read_stream[g + i]);
+            bad |=
+                (b.was_read(planes.read_block[g + i]) & b.was_read(planes.read_stream[g + i])) ^ 1;
     if (__builtin_expect(bad, 0))
         write_slowly(p, bytes, g, N);
     fill<N>(w, b.stamp);

@@ -158,20 +158,20 @@ cudaError_t cudaGetDeviceCount(int *count)
     return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device)
+cudaError_t cudaSetDevice(int ordinal)
 {
-    return device == 0 ? device_error : failed(cudaErrorInvalidDevice);
+    return ordinal == 0 ? device_error : failed(cudaErrorInvalidDevice);
 }
 
-cudaError_t cudaGetDevice(int *device)
+cudaError_t cudaGetDevice(int *ordinal)
 {
-    *device = 0;
+    *ordinal = 0;
     return cudaSuccess;
 }
 
-cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int ordinal)
 {
-    if (device != 0 || !prop)
+    if (ordinal != 0 || !prop)
         return failed(cudaErrorInvalidDevice);
     memset(prop, 0, sizeof *prop);
     strcpy(prop->name, "cudaemu");
@@ -198,11 +198,11 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int device)
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int ordinal)
 {
     struct cudaDeviceProp prop;
 
-    if (cudaGetDeviceProperties(&prop, device) != cudaSuccess || !value)
+    if (cudaGetDeviceProperties(&prop, ordinal) != cudaSuccess || !value)
         return failed(cudaErrorInvalidDevice);
     switch (attr) {
     case cudaDevAttrMaxThreadsPerBlock:
@@ -253,9 +253,9 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetPCIBusId(char *pciBusId, int len, int device)
+cudaError_t cudaDeviceGetPCIBusId(char *pciBusId, int len, int ordinal)
 {
-    if (!pciBusId || len < 13 || device != 0)
+    if (!pciBusId || len < 13 || ordinal != 0)
         return failed(cudaErrorInvalidValue);
     strcpy(pciBusId, "0000:00:00.0");
     return cudaSuccess;
@@ -491,11 +491,11 @@ static Work copy_work(const char *name, const Rows &r)
         work.run = [r] { move_on_device(r); };
     } else if (from_host && !from_pinned)
         work.run = [r, kept] {
-            Rows now = r;
+            Rows copy_of = r;
 
-            now.from = reinterpret_cast<const unsigned char *>(kept->data());
-            now.from_pitch = r.width;
-            move_rows(now);
+            copy_of.from = reinterpret_cast<const unsigned char *>(kept->data());
+            copy_of.from_pitch = r.width;
+            move_rows(copy_of);
         };
     else
         work.run = [r] { move_rows(r); };

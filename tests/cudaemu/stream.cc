@@ -14,6 +14,8 @@ cudaError_t device_error;
 Clock host_clock;
 std::vector<CUstream_st *> streams;
 
+static CUstream_st default_stream;
+
 static uint64_t enqueued;
 static std::vector<uint32_t> ticks; /* of each slot */
 
@@ -59,8 +61,8 @@ static double now_ms()
 CUstream_st *stream_of(cudaStream_t s)
 {
     if (streams.empty()) {
-        streams.push_back(new CUstream_st);
-        streams[0]->slot = new_slot();
+        default_stream.slot = new_slot();
+        streams.push_back(&default_stream);
     }
     if (!s)
         return streams[0];
@@ -243,7 +245,9 @@ cudaError_t enqueue(cudaStream_t stream, Work work)
 void reset_streams()
 {
     for (CUstream_st *s : streams)
-        delete s;
+        if (s != &default_stream)
+            delete s;
+    default_stream = CUstream_st{};
     streams.clear();
     ticks.clear();
     host_clock.clear();

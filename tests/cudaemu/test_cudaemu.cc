@@ -238,6 +238,10 @@ struct rig {
         cudaemu_reset();
         cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
     }
+    ~rig()
+    {
+        cudaemu_reset();
+    }
     template <typename T> T *up(const std::vector<T> &v)
     {
         void *p = nullptr;
