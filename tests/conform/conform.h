@@ -45,7 +45,7 @@ void conform_fail(conform *c, const char *what);
 
 /* ---- inputs and outputs ---- */
 
-enum { CONFORM_GUARD = 256, CONFORM_SKIP = 77 };
+enum { CONFORM_GUARD = 256 };
 
 /* Every aligned pair and quadruple of these bytes is a NaN, as bf16 and as f32. */
 enum { CONFORM_POISON = 0xff };

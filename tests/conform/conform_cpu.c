@@ -58,7 +58,7 @@ int main(int argc, char **argv)
             continue;
         if ((cog_cpu_flags() & variants[i].need) != variants[i].need) {
             printf("1..0 # SKIP this CPU has no %s\n", flags);
-            return CONFORM_SKIP;
+            return 0; /* TAP says the rest: another status would be an error */
         }
         cog_cpu_set_mask(variants[i].mask);
         return conform_run(ops, sizeof(ops) / sizeof(ops[0]), op, seed, begin);
