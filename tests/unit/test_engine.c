@@ -75,6 +75,8 @@ static void open_rig(rig *r, cog_engine_config cfg, int n_requests)
     cfg.on_logits_arg = r;
     if (!cfg.model_dir)
         cfg.model_dir = model_dir("hd64-bf16");
+    if (!cfg.kv_bytes) /* two engines share a device */
+        cfg.kv_bytes = 256u << 20;
     assert_int_equal(cog_engine_open(&r->e, &cfg, &err), 0);
     if (cog_engine_wait(r->e, &err) < 0)
         fail_msg("%s", err.text);
@@ -223,6 +225,7 @@ static void run_alone(rig *r, const char *dtype)
     cog_engine_config cfg = cog_engine_defaults;
 
     cfg.dtype = dtype;
+    cfg.batch_invariant = true;
     cfg.threads = 1;
     cfg.step_tokens = 1024; /* every prompt in one chunk */
     open_rig(r, cfg, N);
@@ -306,6 +309,7 @@ static void invariance(const char *dtype)
         cog_engine_stats s;
 
         cfg.dtype = dtype;
+        cfg.batch_invariant = true;
         cfg.max_seqs = shape[i].max_seqs;
         cfg.step_tokens = shape[i].step_tokens;
         cfg.threads = shape[i].threads;
@@ -343,6 +347,7 @@ static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
     for (int i = 0; i < 70; i++)
         strcat(query, "dog ");
     cfg.dtype = "f32";
+    cfg.batch_invariant = true;
     cfg.block = 16;
     cfg.kv_bytes = kv_bytes;
     open_rig(r, cfg, 20);
@@ -383,6 +388,7 @@ static void open_default(rig *r, int n)
     cog_engine_config cfg = cog_engine_defaults;
 
     cfg.dtype = "f32";
+    cfg.batch_invariant = true;
     open_rig(r, cfg, n);
 }
 
@@ -571,6 +577,7 @@ static void choices_equal_requests_of_their_own(void **state)
                      r.out[1].n_tokens[0] + r.out[1].n_tokens[1] + r.out[1].n_tokens[2]);
 
     cfg.dtype = "f32";
+    cfg.batch_invariant = true;
     cfg.max_seqs = 1;
     open_rig(&narrow, cfg, 2);
     cog_request *q = make_request(&narrow, 1, "what is this", true, 1);
@@ -851,7 +858,8 @@ static void a_folder_that_does_not_load_says_why(void **state)
     assert_int_equal(cog_engine_open(&e, &cfg, &err), COG_EINVAL);
 }
 
-int main(void)
+/* With an argument only the tests whose names match it: all take long on the emulator. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_the_same_bits_in_any_company_f32),
@@ -873,5 +881,7 @@ int main(void)
         cmocka_unit_test(closing_ends_what_is_running),
         cmocka_unit_test(a_folder_that_does_not_load_says_why),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
