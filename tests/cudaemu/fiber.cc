@@ -5,7 +5,7 @@
  * the next fiber that can run: first of its own warp, then of the others. The last lane to arrive
  * does the rendezvous' work for all. When nobody can run, the block either stands complete at one
  * barrier, which opens, or is stuck, which is an error of the kernel. */
-#include "fiber.h"
+#include "shadow.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ Block block;
 Fiber *self;
 pthread_t running_on;
 
-enum : size_t { STACK = 64 * 1024, GUARD = 4096 };
+enum : size_t { STACK = 64 * 1024, STACK_GUARD = 4096 };
 
 static unsigned char *stacks;
 
@@ -83,7 +83,7 @@ static void make_context(Fiber *f, unsigned char *top, void (*entry)())
     ucontext_t *c = &contexts[f - block.fibers];
 
     getcontext(c);
-    c->uc_stack.ss_sp = stacks + static_cast<size_t>(f - block.fibers) * STACK + GUARD;
+    c->uc_stack.ss_sp = stacks + static_cast<size_t>(f - block.fibers) * STACK + STACK_GUARD;
     c->uc_stack.ss_size =
         static_cast<size_t>(top - static_cast<unsigned char *>(c->uc_stack.ss_sp));
     c->uc_link = nullptr;
@@ -105,7 +105,7 @@ static unsigned char *stack_top(size_t i)
             die("no memory for stacks");
         stacks = static_cast<unsigned char *>(p);
         for (size_t k = 0; k < MAX_THREADS; k++)
-            mprotect(stacks + k * STACK, GUARD, PROT_NONE);
+            mprotect(stacks + k * STACK, STACK_GUARD, PROT_NONE);
         stack_range = { stacks, MAX_THREADS * STACK };
     }
     return stacks + (i + 1) * STACK - i % 61 * 192;
@@ -227,7 +227,8 @@ void meet(uint32_t mask, int kind, void (*complete)(Warp *w, uint32_t mask))
     Fiber *me = self;
     Warp *w = &block.warps[me->warp];
 
-    mask = check_mask(mask);
+    if (__builtin_expect(mask != (w->exists & ~w->exited), 0))
+        mask = check_mask(mask);
     me->mask = mask;
     me->kind = kind;
     me->state = IN_WARP;
@@ -318,6 +319,7 @@ static void start_fibers(const Work &work)
         Fiber *f = &block.fibers[i];
 
         f->state = RUNS;
+        f->id = i;
         f->warp = static_cast<uint32_t>(i / WARP);
         f->lane = static_cast<uint32_t>(i % WARP);
         f->index = { i % work.block.x, i / work.block.x % work.block.y,

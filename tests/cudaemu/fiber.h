@@ -20,7 +20,7 @@ struct Copy { /* cp.async under way */
 struct Fiber {
     void *context; /* first: the saved stack pointer */
     uint3 index;
-    uint32_t warp, lane;
+    uint32_t id, warp, lane; /* id: number in the block */
     State state;
     int kind, line; /* of what it waits for */
     uint32_t mask;
@@ -77,7 +77,6 @@ void check_freed(void *p);
 void check_kernel_begin(const Work &work);
 void check_kernel_end(const Work &work);
 void check_block_begin();
-void check_switch(); /* another fiber runs */
 void check_barrier();
 void check_syncwarp(Warp *w, uint32_t mask);
 uint32_t check_mask(uint32_t mask); /* the lanes of it that can come */

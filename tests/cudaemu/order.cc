@@ -189,7 +189,7 @@ void order_barrier()
 
 void check_fence()
 {
-    size_t i = static_cast<size_t>(self - block.fibers);
+    size_t i = self->id;
 
     self->dirty = false;
     self->covered = now.actor;
@@ -225,7 +225,7 @@ static void look_at_atomic(const void *p, size_t bytes)
 
 void check_atomic(void *p, size_t bytes)
 {
-    size_t i = static_cast<size_t>(self - block.fibers);
+    size_t i = self->id;
 
     if (!options.checks)
         return;
@@ -290,9 +290,7 @@ bool is_before(uint32_t stamp)
                    (thread / WARP == self->warp && block.warps[self->warp].synced);
         }
         uint32_t b = block_of(ran.back(), stamp);
-        return self && any_known &&
-               (block_known.has(b, stamp) ||
-                known[static_cast<size_t>(self - block.fibers)].has(b, stamp));
+        return self && any_known && (block_known.has(b, stamp) || known[self->id].has(b, stamp));
     }
     const Ran *r = ran_of(stamp);
     if (!r)
@@ -342,12 +340,9 @@ Party party_now()
 
 /* ---- dependent launch ---- */
 
-/* What a thread may touch changes with cog_dependency_wait, and so from fiber to fiber. */
-void check_switch()
+void switch_dependent()
 {
-    now.stamp = now.actor | static_cast<uint32_t>(self - block.fibers);
-    if (now.work->dependent)
-        now.safe = self->waited ? safe_late : safe_early;
+    now.safe = self->waited ? safe_late : safe_early;
 }
 
 void check_dependency_wait()

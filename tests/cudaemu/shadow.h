@@ -70,6 +70,16 @@ void shared_block_begin();
 void shared_barrier();
 void shared_syncwarp(Warp *w, uint32_t mask);
 
+/* Another thread of the block runs. What it may touch changes with cog_dependency_wait, and so from
+ * thread to thread. */
+void switch_dependent();
+static inline void check_switch()
+{
+    now.stamp = now.actor | self->id;
+    if (now.work->dependent)
+        switch_dependent();
+}
+
 /* ---- who is who ---- */
 
 struct Party {

@@ -67,7 +67,7 @@ void shared_syncwarp(Warp *w, uint32_t mask)
 
 static inline uint32_t me()
 {
-    return static_cast<uint32_t>(self - block.fibers);
+    return self->id;
 }
 
 /* ---- the slow way ---- */
