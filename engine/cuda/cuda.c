@@ -2,6 +2,7 @@
 #include "engine/cuda/cuda.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ enum {
 
 /* ---- buckets ---- */
 
+/* No step is padded by more than 15 rows, which have room in one page. */
 static const int bucket_rows[COG_CUDA_BUCKETS] = { 1, 2, 4, 8, 16, 32, 48, COG_CUDA_MAX_BUCKET };
 
 int cog_cuda_padded(int rows)
@@ -285,6 +287,7 @@ static int open_buffers(cog_backend *be, cog_err *err)
                            b->bytes / MIB);
     }
     be->host_rows_bytes = host_rows_bytes(&be->cfg);
+    memset(be->host_step, 0, be->at.bytes); /* what a step leaves out is copied with it */
     return 0;
 }
 
@@ -428,6 +431,7 @@ static void close_backend(cog_backend *be)
         return;
     cudaDeviceSynchronize(); /* after an error there is nobody to tell */
     cog_cuda_forget(be);
+    cog_cuda_sdpa_close(be->sdpa);
     close_lane(&be->decoder);
     close_lane(&be->tower);
     cudaEvent_t const events[] = { be->step_copied, be->drawn,         be->rgb_copied,
@@ -587,6 +591,30 @@ static int tune(const cog_backend *be, const cog_cuda_shape *s)
     return rc ? rc : cog_cuda_gemm_tune(s->lane->gemm, s->lane->stream, &p, s->max_rows);
 }
 
+/* A library's attention for the tower where there is one that is quicker. Its plans differ by the
+ * number of pictures: not where rows must not see their company. */
+static int choose_sdpa(cog_backend *be)
+{
+    const cog_model_config *m = &be->model;
+    cog_cuda_dense d = cog_cuda_tower_attention(be, be->cfg.max_images);
+    cog_err err = { 0 };
+    int rc;
+
+    if (be->sdpa_is_tried || be->cfg.batch_invariant || d.n_images < 1 ||
+        !cog_cuda_flash_fits(be->cfg.dtype, m->vision.head_dim))
+        return 0;
+    be->sdpa_is_tried = true;
+    rc = cog_cuda_random(be->tower.stream, be->cfg.dtype, be->vision.qkv, d.ld_qkv,
+                         d.n_images * d.tokens, 3 * m->vision.hidden, 1, 0, 1);
+    if (rc == 0)
+        rc = cog_cuda_sdpa_open(&be->sdpa, be->tower.stream, &d, be->tower.workspace,
+                                WORKSPACE_BYTES, &err);
+    if (rc != COG_EUNSUPPORTED)
+        return rc;
+    cog_log(COG_DEBUG, "event=sdpa_own reason=\"%s\"", err.text);
+    return 0;
+}
+
 int cog_cuda_ready(cog_backend *be)
 {
     int rc;
@@ -601,6 +629,8 @@ int cog_cuda_ready(cog_backend *be)
         rc = tune(be, s);
         s->is_tuned = true;
     }
+    if (rc == 0)
+        rc = choose_sdpa(be);
     be->is_ready = rc == 0;
     return rc;
 }
@@ -652,43 +682,64 @@ static void act_free(cog_backend *be, cog_act *a)
     cog_free(a);
 }
 
-static void to_floats(const cog_backend *be, float *dst, const char *src, int n)
+static void to_floats(const cog_backend *be, float *dst, const char *src, size_t n)
 {
     if (be->cfg.dtype == COG_F32)
-        memcpy(dst, src, (size_t)n * sizeof(float));
+        memcpy(dst, src, n * sizeof(float));
     else
-        for (int i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++)
             dst[i] = cog_bf16_to_f32(((const uint16_t *)(const void *)src)[i]);
 }
 
-static void from_floats(const cog_backend *be, char *dst, const float *src, int n)
+static void from_floats(const cog_backend *be, char *dst, const float *src, size_t n)
 {
     if (be->cfg.dtype == COG_F32)
-        memcpy(dst, src, (size_t)n * sizeof(float));
+        memcpy(dst, src, n * sizeof(float));
     else
-        for (int i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++)
             ((uint16_t *)(void *)dst)[i] = cog_f32_to_bf16(src[i]);
 }
 
 /* Device rows of ld elements, of which cols count, after all work so far. */
 static int read_rows(cog_backend *be, float *dst, const char *src, size_t ld, int cols, int rows)
 {
-    size_t row = ld * be->elem;
+    size_t row = (size_t)cols * be->elem, pitch = ld * be->elem;
     int at_once = (int)(be->host_rows_bytes / row);
 
     for (int first = 0; first < rows; first += at_once) {
         int n = rows - first < at_once ? rows - first : at_once;
-        int rc = cog_cuda_check(cudaMemcpyAsync(be->host_rows, src + (size_t)first * row,
-                                                (size_t)n * row, cudaMemcpyDeviceToHost,
-                                                be->decoder.stream),
+        int rc = cog_cuda_check(cudaMemcpy2DAsync(be->host_rows, row, src + (size_t)first * pitch,
+                                                  pitch, row, (size_t)n, cudaMemcpyDeviceToHost,
+                                                  be->decoder.stream),
                                 "reading rows");
         if (rc == 0)
             rc = cog_cuda_check(cudaStreamSynchronize(be->decoder.stream), "reading rows");
         if (rc < 0)
             return rc;
-        for (int r = 0; r < n; r++)
-            to_floats(be, dst + (size_t)(first + r) * (size_t)cols, be->host_rows + (size_t)r * row,
-                      cols);
+        to_floats(be, dst + (size_t)first * (size_t)cols, be->host_rows, (size_t)n * (size_t)cols);
+    }
+    return 0;
+}
+
+/* Into device rows that nothing else works on. */
+static int write_rows(cog_backend *be, char *dst, size_t ld, const float *src, int cols, int rows)
+{
+    size_t row = (size_t)cols * be->elem, pitch = ld * be->elem;
+    int at_once = (int)(be->host_rows_bytes / row);
+
+    for (int first = 0; first < rows; first += at_once) {
+        int n = rows - first < at_once ? rows - first : at_once;
+        int rc;
+        from_floats(be, be->host_rows, src + (size_t)first * (size_t)cols,
+                    (size_t)n * (size_t)cols);
+        rc = cog_cuda_check(cudaMemcpy2DAsync(dst + (size_t)first * pitch, pitch, be->host_rows,
+                                              row, row, (size_t)n, cudaMemcpyHostToDevice,
+                                              be->decoder.stream),
+                            "writing rows");
+        if (rc == 0)
+            rc = cog_cuda_check(cudaStreamSynchronize(be->decoder.stream), "writing rows");
+        if (rc < 0)
+            return rc;
     }
     return 0;
 }
@@ -712,26 +763,18 @@ static int act_read(cog_backend *be, float *dst, const cog_act *a, int first, in
 
 static int act_write(cog_backend *be, cog_act *a, const float *src, int first, int rows)
 {
-    size_t row = a->ld * be->elem;
     int rc = 0;
 
     if (be->failed)
         return COG_EDEVICE;
-    if (first < 0 || rows < 0 || rows > a->rows - first || row > be->host_rows_bytes)
+    if (first < 0 || rows < 0 || rows > a->rows - first || a->ld * be->elem > be->host_rows_bytes)
         return COG_EINVAL;
     if (be->pending == a)
         rc = cog_cuda_flush(be);
     if (rc == 0)
         rc = wait_all(be);
-    for (int r = 0; r < rows && rc == 0; r++) {
-        from_floats(be, be->host_rows, src + (size_t)r * (size_t)a->cols, a->cols);
-        rc = cog_cuda_check(cudaMemcpyAsync(cog_cuda_at(be, a, first + r), be->host_rows,
-                                            (size_t)a->cols * be->elem, cudaMemcpyHostToDevice,
-                                            be->decoder.stream),
-                            "writing rows");
-        if (rc == 0)
-            rc = cog_cuda_check(cudaStreamSynchronize(be->decoder.stream), "writing rows");
-    }
+    if (rc == 0)
+        rc = write_rows(be, cog_cuda_at(be, a, first), a->ld, src, a->cols, rows);
     return cog_cuda_end(be, rc);
 }
 

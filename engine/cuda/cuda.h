@@ -12,6 +12,7 @@
 #include "engine/backend.h"
 #include "engine/cuda/gemm.h"
 #include "engine/cuda/kernels.h"
+#include "engine/cuda/sdpa.h"
 #include "engine/cuda/weight.h"
 
 enum {
@@ -128,6 +129,8 @@ struct cog_backend {
     /* Vision */
     char *vision_base;
     cog_cuda_vision vision;
+    cog_cuda_sdpa *sdpa; /* attention of the tower; NULL: by our own kernels */
+    bool sdpa_is_tried;
     char *rgb;   /* [max_images, side, side, 3] */
     char *pixel; /* floats [3][256] */
 
@@ -237,6 +240,8 @@ void cog_cuda_plan_step(cog_backend *be);
 
 /* Sets the places relative to base (NULL: only measures); returns the bytes. */
 size_t cog_cuda_lay_vision(cog_cuda_vision *out, char *base, const cog_device_config *cfg);
+/* The attention of that many pictures of a pass. */
+cog_cuda_dense cog_cuda_tower_attention(const cog_backend *be, int n_images);
 int cog_cuda_vit_embed(cog_backend *be, cog_act *x, const uint8_t *const *rgb, int n_images,
                        const cog_vit_embed *w);
 int cog_cuda_vit_block(cog_backend *be, cog_act *x, int n_images, const cog_vit_layer *w);

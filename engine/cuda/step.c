@@ -1,7 +1,7 @@
 /* step.c - the decoder's blocks, what a step needs of the host, and its repetition.
  *
  * A step of one row per sequence is padded to a bucket, whether it is repeated or issued: rows of
- * token 0 that all write slot 0 of a page no sequence owns. So equal steps are the same calls. */
+ * token 0 in the first slots of a page no sequence owns. So equal steps are the same calls. */
 #include "engine/cuda/cuda.h"
 
 #include "base/log.h"
@@ -248,7 +248,8 @@ static void place_rows(cog_backend *be, const cog_batch *b)
     memcpy(seq, b->seq, bytes);
     memcpy(logits, b->logits_row, (size_t)b->n_logits * sizeof(int32_t));
     for (int r = b->rows; r < be->rows; r++) {
-        token[r] = position[r] = slot[r] = 0;
+        token[r] = position[r] = 0;
+        slot[r] = r - b->rows;
         feature[r] = -1;
         seq[r] = b->seqs;
         logits[r] = r;

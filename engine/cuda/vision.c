@@ -173,19 +173,33 @@ int cog_cuda_vit_embed(cog_backend *be, cog_act *x, const uint8_t *const *rgb, i
 
 /* ---- blocks ---- */
 
-static int attend(cog_backend *be, int n)
+cog_cuda_dense cog_cuda_tower_attention(const cog_backend *be, int n_images)
 {
     const cog_model_config *m = &be->model;
-    const cog_cuda_vision *v = &be->vision;
-    size_t ld_out = cog_cuda_ld(m->vision.hidden), ld_qkv = cog_cuda_ld(3 * m->vision.hidden);
-    float scale = 1 / sqrtf((float)m->vision.head_dim);
 
-    if (cog_cuda_flash_fits(be->cfg.dtype, m->vision.head_dim))
-        return cog_cuda_flash_dense(be->tower.stream, v->mixed, ld_out, v->qkv, ld_qkv, n,
-                                    m->vision.tokens, m->vision.heads, m->vision.head_dim, scale);
-    return cog_cuda_attention_rows_dense(be->tower.stream, be->cfg.dtype, v->mixed, ld_out, v->qkv,
-                                         ld_qkv, n, m->vision.tokens, m->vision.heads,
-                                         m->vision.head_dim, scale);
+    return (cog_cuda_dense){ .out = be->vision.mixed,
+                             .ld_out = cog_cuda_ld(m->vision.hidden),
+                             .qkv = be->vision.qkv,
+                             .ld_qkv = cog_cuda_ld(3 * m->vision.hidden),
+                             .n_images = n_images,
+                             .tokens = m->vision.tokens,
+                             .heads = m->vision.heads,
+                             .head_dim = m->vision.head_dim,
+                             .scale = 1 / sqrtf((float)m->vision.head_dim) };
+}
+
+static int attend(cog_backend *be, int n)
+{
+    cudaStream_t s = be->tower.stream;
+    cog_cuda_dense d = cog_cuda_tower_attention(be, n);
+
+    if (be->sdpa)
+        return cog_cuda_sdpa_run(be->sdpa, s, &d);
+    if (cog_cuda_flash_fits(be->cfg.dtype, d.head_dim))
+        return cog_cuda_flash_dense(s, d.out, d.ld_out, d.qkv, d.ld_qkv, n, d.tokens, d.heads,
+                                    d.head_dim, d.scale);
+    return cog_cuda_attention_rows_dense(s, be->cfg.dtype, d.out, d.ld_out, d.qkv, d.ld_qkv, n,
+                                         d.tokens, d.heads, d.head_dim, d.scale);
 }
 
 /* x = x + LN(out) */
@@ -257,9 +271,11 @@ static int adapt(cog_backend *be, const cog_act *x, int first, int rows, const c
 
 static int copy_rows(cog_backend *be, cog_act *dst, int row, const char *src, int rows)
 {
-    return cog_cuda_check(cudaMemcpyAsync(cog_cuda_at(be, dst, row), src,
-                                          (size_t)rows * dst->ld * be->elem,
-                                          cudaMemcpyDeviceToDevice, be->tower.stream),
+    size_t pitch = dst->ld * be->elem;
+
+    return cog_cuda_check(cudaMemcpy2DAsync(cog_cuda_at(be, dst, row), pitch, src, pitch,
+                                            (size_t)dst->cols * be->elem, (size_t)rows,
+                                            cudaMemcpyDeviceToDevice, be->tower.stream),
                           "features");
 }
 
