@@ -12,5 +12,8 @@ void conform_cuda_functions(conform *c);
 void conform_cuda_exact(conform *c);
 void conform_cuda_rope_kv(conform *c);
 void conform_cuda_sample(conform *c);
+void conform_cuda_attention_rows(conform *c);
+void conform_cuda_attention_flash(conform *c);
+void conform_cuda_attention_dense(conform *c);
 
 #endif
