@@ -27,28 +27,38 @@ static void reserve_planes()
     touched.assign(2 * ARENA / CHUNK, false);
 }
 
-/* Zeros; whole pages are given back. */
-static void forget(void *start, size_t bytes)
+/* Gives the whole pages back, where there are some; they are zeros then. */
+static void give_back(unsigned char *p, size_t bytes)
 {
-    unsigned char *p = static_cast<unsigned char *>(start);
     unsigned char *first = p + (-reinterpret_cast<uintptr_t>(p) & 4095);
     unsigned char *last = p + bytes - (reinterpret_cast<uintptr_t>(p + bytes) & 4095);
 
-    if (bytes < 16384) {
-        memset(p, 0, bytes);
+    if (bytes >= 16384)
+        madvise(first, static_cast<size_t>(last - first), MADV_DONTNEED);
+}
+
+static void forget(uint32_t *stamps, size_t n)
+{
+    unsigned char *p = reinterpret_cast<unsigned char *>(stamps);
+
+    give_back(p, n * sizeof *stamps);
+    if (n * sizeof *stamps < 16384) {
+        memset(stamps, 0, n * sizeof *stamps);
         return;
     }
-    memset(p, 0, static_cast<size_t>(first - p));
-    memset(last, 0, static_cast<size_t>(p + bytes - last));
-    madvise(first, static_cast<size_t>(last - first), MADV_DONTNEED);
+    memset(p, 0, -reinterpret_cast<uintptr_t>(p) & 4095);
+    p += n * sizeof *stamps;
+    memset(p - (reinterpret_cast<uintptr_t>(p) & 4095), 0, reinterpret_cast<uintptr_t>(p) & 4095);
 }
 
 void check_allocated(void *p, size_t bytes)
 {
     if (!planes.written)
         reserve_planes();
+    if (is_device(p) && options.checks)
+        return; /* nobody reads it unwritten unnoticed */
     Open open;
-    /* NaN, to be seen where checks are off; the rest of something large stays untouched */
+    /* NaN, to be seen; the rest of something large stays untouched */
     memset(p, 0xff, bytes < (1 << 20) ? bytes : 1 << 20);
 }
 
@@ -56,11 +66,10 @@ void check_freed(void *p)
 {
     const Allocation *a = is_device(p) ? device.find(p) : pinned.find(p);
     size_t first = granule_of(p), n = (a->bytes + 1) / 2;
-    Open open;
 
-    forget(p, a->bytes);
+    give_back(a->start, a->bytes);
     for (uint32_t *plane : { planes.written, planes.read, planes.read_block, planes.read_stream })
-        forget(plane + first, n * sizeof *plane);
+        forget(plane + first, n);
 }
 
 void check_reset()

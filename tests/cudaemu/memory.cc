@@ -16,6 +16,8 @@ namespace emu
 Arena device{ "device" }, pinned{ "pinned" };
 
 static int opened;
+static bool is_closed;
+static unsigned times; /* that it could be closed */
 static struct sigaction before;
 
 static void protect(int access)
@@ -26,8 +28,10 @@ static void protect(int access)
 
 Open::Open()
 {
-    if (opened++ == 0)
+    opened++;
+    if (is_closed)
         protect(PROT_READ | PROT_WRITE);
+    is_closed = false;
 }
 
 /* Whatever is no device memory is somebody else's: the fault comes again. */
@@ -39,6 +43,7 @@ static void on_fault(int, siginfo_t *info, void *)
     }
     report_host_access(info->si_addr);
     protect(PROT_READ | PROT_WRITE); /* a test goes on */
+    is_closed = false;
 }
 
 /* Each time: frameworks of tests install their own. */
@@ -55,9 +60,13 @@ static void watch_faults()
 
 Open::~Open()
 {
+    /* Closing costs time for every page there is: always at first, then now and then. */
     if (--opened == 0 && options.checks && device.base) {
-        protect(PROT_NONE);
-        watch_faults();
+        if (++times < 64 || times % 16 == 0) {
+            is_closed = true;
+            protect(PROT_NONE);
+            watch_faults();
+        }
     }
 }
 
@@ -140,6 +149,7 @@ void Arena::clear()
     if (base)
         madvise(base, ARENA, MADV_DONTNEED);
     all.clear();
+    times = 0;
     next = live_bytes = 0;
 }
 
