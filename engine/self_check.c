@@ -32,13 +32,18 @@ typedef struct result {
     int32_t token[SEQS]; /* drawn from each row of logits */
 } result;
 
+typedef struct result_list {
+    result result[MAX_RESULTS];
+    int n;
+} result_list;
+
 /* The script on one instance of a backend. */
 typedef struct run {
     cog_tiny_model tiny;
+    cog_backend_ops direct; /* without replay */
     cog_forward *forward;
     const char *step; /* the one under way */
-    result result[MAX_RESULTS];
-    int n_results;
+    result_list out;  /* of the script's last pass */
 
     int len[SEQS]; /* slots computed */
     int block, max_blocks;
@@ -62,7 +67,7 @@ typedef struct span {
 
 static result *new_result(run *r, const char *what, int rows, int cols)
 {
-    result *out = &r->result[r->n_results++];
+    result *out = &r->out.result[r->out.n++];
 
     *out = (result){ .rows = rows, .cols = cols };
     snprintf(out->stage, sizeof(out->stage), "%s of %s", what, r->step);
@@ -70,11 +75,11 @@ static result *new_result(run *r, const char *what, int rows, int cols)
     return out;
 }
 
-static void drop_results(run *r)
+static void drop_results(result_list *l)
 {
-    for (int i = 0; i < r->n_results; i++)
-        cog_free(r->result[i].value);
-    r->n_results = 0;
+    for (int i = 0; i < l->n; i++)
+        cog_free(l->result[i].value);
+    l->n = 0;
 }
 
 static void on_trace(void *arg, cog_trace_point point, int layer, const cog_act *a, int rows)
@@ -246,7 +251,7 @@ static int run_script(run *r, cog_err *err)
 {
     int rc;
 
-    drop_results(r);
+    drop_results(&r->out);
     memset(r->features, 0, sizeof(r->features));
     rc = see_pictures(r);
     if (rc == 0)
@@ -329,13 +334,13 @@ static int compare_tokens(const result *device, const result *cpu, double limit,
     return 0;
 }
 
-static int compare_all(const run *device, const run *cpu, cog_dtype dtype, double *worst,
-                       cog_err *err)
+static int compare_all(const result_list *device, const result_list *cpu, cog_dtype dtype,
+                       double *worst, cog_err *err)
 {
     double limit = limit_of(dtype);
     int rc = 0;
 
-    for (int i = 0; rc == 0 && i < cpu->n_results; i++) {
+    for (int i = 0; rc == 0 && i < cpu->n; i++) {
         rc = compare_values(&device->result[i], &cpu->result[i], limit, worst, err);
         if (rc == 0 && cpu->result[i].is_logits)
             rc = compare_tokens(&device->result[i], &cpu->result[i], limit, err);
@@ -343,33 +348,35 @@ static int compare_all(const run *device, const run *cpu, cog_dtype dtype, doubl
     return rc;
 }
 
-/* Logits without a trace, which the device may replay, are those with one. */
-static int compare_replayed(const run *replayed, const run *direct, cog_err *err)
+/* The logits of a pass without a trace are those of the pass with one: the same instance, the same
+ * steps, the same bits. */
+static int compare_again(const result_list *again, const result_list *traced, const char *how,
+                         cog_err *err)
 {
     int n = 0;
 
-    for (int i = 0; i < direct->n_results; i++) {
-        const result *a = &direct->result[i], *b = &replayed->result[n];
+    for (int i = 0; i < traced->n; i++) {
+        const result *a = &traced->result[i], *b = &again->result[n];
         if (!a->is_logits)
             continue;
         n++;
         if (memcmp(a->value, b->value, (size_t)a->rows * (size_t)a->cols * sizeof(float)) != 0 ||
             memcmp(a->token, b->token, sizeof(a->token)) != 0)
-            return cog_err_set(err, COG_EDEVICE, "replay: the %s are not those of direct calls",
+            return cog_err_set(err, COG_EDEVICE, "%s: the %s are not the same bits again", how,
                                a->stage);
     }
     return 0;
 }
 
 /* The last step repeats a row of the one before it. */
-static int compare_alone(const run *r, cog_err *err)
+static int compare_alone(const result_list *l, cog_err *err)
 {
-    const result *alone = &r->result[r->n_results - 1], *among = NULL;
+    const result *alone = &l->result[l->n - 1], *among = NULL;
     size_t cols = (size_t)alone->cols;
 
-    for (int i = 0; i < r->n_results - 1; i++)
-        if (r->result[i].is_logits)
-            among = &r->result[i];
+    for (int i = 0; i < l->n - 1; i++)
+        if (l->result[i].is_logits)
+            among = &l->result[i];
     if (memcmp(alone->value, among->value + 3 * cols, cols * sizeof(float)) != 0)
         return cog_err_set(err, COG_EDEVICE,
                            "batch invariance: a row alone is not the same as among others");
@@ -413,59 +420,88 @@ static void close_run(run *r)
 {
     cog_forward_close(r->forward);
     cog_tiny_fini(&r->tiny);
-    drop_results(r);
+    drop_results(&r->out);
     cog_free(r);
 }
 
-/* Each call by itself, compared with the CPU; then as the engine does it, twice, so that what was
- * recorded the first time is replayed. */
-static int check_mode(const cog_backend_ops *ops, const cog_device_config *real, bool invariant,
-                      const run *cpu, double *worst, cog_err *err)
+static int trace_script(run *r, result_list *traced, cog_err *err)
 {
-    run *direct = cog_new(run), *again = cog_new(run);
-    int rc = open_run(direct, ops, real, invariant, err);
+    int rc;
 
-    if (rc == 0) {
-        cog_forward_trace(direct->forward, on_trace, direct);
-        rc = run_script(direct, err);
-    }
+    cog_forward_trace(r->forward, on_trace, r);
+    rc = run_script(r, err);
+    cog_forward_trace(r->forward, NULL, NULL);
+    *traced = r->out;
+    r->out.n = 0;
+    return rc;
+}
+
+/* Untraced: with every step issued call by call, then as the engine does it, twice, so that what
+ * was recorded the first time is replayed. */
+static int run_again(run *r, const cog_backend_ops *ops, const result_list *traced, cog_err *err)
+{
+    int rc;
+
+    r->direct = *ops;
+    r->direct.replay = NULL;
+    r->tiny.model.ops = &r->direct;
+    rc = run_script(r, err);
+    r->tiny.model.ops = ops;
     if (rc == 0)
-        rc = compare_all(direct, cpu, real->dtype, worst, err);
-    if (rc == 0 && invariant)
-        rc = compare_alone(direct, err);
-    if (rc == 0)
-        rc = open_run(again, ops, real, invariant, err);
+        rc = compare_again(&r->out, traced, "direct calls", err);
     for (int i = 0; rc == 0 && i < 2; i++) {
-        rc = run_script(again, err);
+        rc = run_script(r, err);
         if (rc == 0)
-            rc = compare_replayed(again, direct, err);
+            rc = compare_again(&r->out, traced, "replay", err);
     }
-    close_run(again);
-    close_run(direct);
+    return rc;
+}
+
+/* All on one instance: another one may have chosen other kernels for its products, by the clock. */
+static int check_mode(const cog_backend_ops *ops, const cog_device_config *real, bool invariant,
+                      const result_list *cpu, double *worst, cog_err *err)
+{
+    run *r = cog_new(run);
+    result_list *traced = cog_new(result_list);
+    int rc = open_run(r, ops, real, invariant, err);
+
+    if (rc == 0)
+        rc = trace_script(r, traced, err);
+    if (rc == 0)
+        rc = compare_all(traced, cpu, real->dtype, worst, err);
+    if (rc == 0 && invariant)
+        rc = compare_alone(traced, err);
+    if (rc == 0)
+        rc = run_again(r, ops, traced, err);
+    drop_results(traced);
+    cog_free(traced);
+    close_run(r);
     return rc;
 }
 
 int cog_self_check(const cog_backend_ops *ops, const cog_device_config *real, cog_err *err)
 {
     uint64_t begin = cog_now_ns();
-    run *cpu = cog_new(run);
+    run *r = cog_new(run);
+    result_list *cpu = cog_new(result_list);
     cog_err why = { 0 };
     double worst = 0;
-    int rc = open_run(cpu, &cog_cpu_ops, real, true, &why);
+    int rc = open_run(r, &cog_cpu_ops, real, true, &why);
 
-    if (rc == 0) {
-        cog_forward_trace(cpu->forward, on_trace, cpu);
-        rc = run_script(cpu, &why);
-    }
+    if (rc == 0)
+        rc = trace_script(r, cpu, &why);
+    close_run(r);
     if (rc < 0)
         cog_err_set(err, rc, "the self-check cannot run on the CPU: %s", why.text);
     for (int invariant = 0; rc == 0 && invariant <= real->batch_invariant; invariant++) {
         rc = check_mode(ops, real, invariant != 0, cpu, &worst, &why);
-        if (rc < 0)
-            rc = cog_err_set(err, COG_EDEVICE,
-                             "self-check failed: %s; do not serve from this device", why.text);
+        if (rc == COG_EDEVICE)
+            cog_err_set(err, rc, "self-check failed: %s; do not serve from this device", why.text);
+        else if (rc < 0)
+            cog_err_set(err, rc, "%s", why.text);
     }
-    close_run(cpu);
+    drop_results(cpu);
+    cog_free(cpu);
     if (rc < 0)
         return rc;
     cog_log(COG_INFO, "event=self_check backend=%s dtype=%s ms=%llu worst=%.2g", ops->name,

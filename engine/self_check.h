@@ -9,8 +9,9 @@
 #include "engine/backend.h"
 
 /* real: what the engine is going to open; head sizes, type, KV page and epsilons are taken from it.
- * With batch_invariant, both paths are checked. The instances of ops opened here are closed again.
- * COG_EDEVICE names the stage and how far off it is. */
+ * With batch_invariant, both paths are checked, on an instance of ops each, closed again here.
+ * COG_EDEVICE: the device computes something else or failed; err names the stage and how far off it
+ * is. What keeps an instance from opening is passed on as it is. */
 int cog_self_check(const cog_backend_ops *ops, const cog_device_config *real, cog_err *err);
 
 #endif

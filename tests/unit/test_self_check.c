@@ -104,6 +104,67 @@ static void any_shape_can_be_checked(void **state)
     }
 }
 
+static int n_opened;
+
+static int count_open(cog_backend **out, const cog_device_config *cfg, cog_err *err)
+{
+    n_opened++;
+    return cog_cpu_ops.open(out, cfg, err);
+}
+
+/* A little off, and differently in each instance. */
+static int logits_read_by_instance(cog_backend *be, float *dst)
+{
+    int rc = cog_cpu_ops.logits_read(be, dst);
+
+    for (int i = 0; i < 320; i++) /* of every step */
+        dst[i] *= 1 + (float)n_opened * 1e-6f;
+    return rc;
+}
+
+/* Products that are tuned by the clock: no bits are compared across instances. */
+static void instances_may_differ(void **state)
+{
+    cog_backend_ops tuned = cog_cpu_ops;
+
+    tuned.open = count_open;
+    tuned.logits_read = logits_read_by_instance;
+    tuned.replay = replay_all;
+    for (cog_dtype dtype = COG_F32; dtype <= COG_BF16; dtype++) {
+        cog_err err = { 0 };
+        n_opened = 0;
+        if (check(&tuned, &published, dtype, 32, false, &err) < 0)
+            fail_msg("%s", err.text);
+        assert_int_equal(n_opened, 1);
+    }
+}
+
+static int full_open(cog_backend **out, const cog_device_config *cfg, cog_err *err)
+{
+    return cog_err_set(err, COG_ENOMEM, "the card is full");
+}
+
+static int lacking_open(cog_backend **out, const cog_device_config *cfg, cog_err *err)
+{
+    return cog_err_set(err, COG_EUNSUPPORTED, "there is no libproduct.so");
+}
+
+/* Nothing is wrong with the device. */
+static void what_keeps_it_from_opening_is_passed_on(void **state)
+{
+    cog_backend_ops ops = cog_cpu_ops;
+    cog_err err = { 0 };
+
+    ops.open = full_open;
+    assert_int_equal(check(&ops, &published, COG_F32, 32, false, &err), COG_ENOMEM);
+    assert_int_equal(err.code, COG_ENOMEM);
+    assert_string_equal(err.text, "the card is full");
+    ops.open = lacking_open;
+    assert_int_equal(check(&ops, &published, COG_F32, 32, false, &err), COG_EUNSUPPORTED);
+    assert_int_equal(err.code, COG_EUNSUPPORTED);
+    assert_string_equal(err.text, "there is no libproduct.so");
+}
+
 /* ------------------------------------------------------------------ faults */
 
 static const cog_batch *batch; /* of the step under way */
@@ -114,9 +175,9 @@ static int remember(cog_backend *be, const cog_batch *b)
     return cog_cpu_ops.step_begin(be, b);
 }
 
-static int bad_open(cog_backend **out, const cog_device_config *cfg, cog_err *err)
+static int failing_open(cog_backend **out, const cog_device_config *cfg, cog_err *err)
 {
-    return cog_err_set(err, COG_ENOMEM, "the card is full");
+    return cog_err_set(err, COG_EDEVICE, "the card fell off");
 }
 
 /* A row of a matrix is lost. */
@@ -298,6 +359,18 @@ static int late_replay(cog_backend *be, int (*issue)(void *arg), void *arg)
     return n++ > 6 ? 0 : issue(arg);
 }
 
+static int n_read;
+
+/* Right in the first pass. */
+static int forgetful_logits_read(cog_backend *be, float *dst)
+{
+    int rc = cog_cpu_ops.logits_read(be, dst);
+
+    if (n_read++ >= 6)
+        dst[0] *= 1.000001f;
+    return rc;
+}
+
 static void every_fault_is_named(void **state)
 {
 #define FAULT(op, fn, where_)                                                                  \
@@ -310,7 +383,7 @@ static void every_fault_is_named(void **state)
         size_t at;
         const char *where;
     } fault[] = {
-        FAULT(open, bad_open, "the card is full"),
+        FAULT(open, failing_open, "the card fell off"),
         FAULT(weight, bad_weight, "patch embedding of two pictures"),
         FAULT(act_read, bad_act_read, "patch embedding of two pictures"),
         FAULT(vit_embed, bad_vit_embed, "patch embedding of two pictures"),
@@ -329,6 +402,7 @@ static void every_fault_is_named(void **state)
         FAULT(sample, bad_sample, "sampling from logits of a first chunk"),
         FAULT(logits_read, bad_logits_read, "logits of a decode step of 20 rows: row 19 "),
         FAULT(logits_read, variant_logits_read, "batch invariance"),
+        FAULT(logits_read, forgetful_logits_read, "direct calls: the logits of a first chunk"),
         FAULT(kv_copy, bad_kv_copy, "decoder layer of a decode step of 1 row"),
         FAULT(replay, bad_replay, "replay: the logits of a decode step of 4 rows"),
         FAULT(replay, late_replay, "replay: the logits of"),
@@ -342,6 +416,7 @@ static void every_fault_is_named(void **state)
         for (size_t i = 0; i < sizeof(fault) / sizeof(fault[0]); i++) {
             cog_backend_ops ops = cog_cpu_ops;
             cog_err err = { 0 };
+            n_read = 0;
             ops.step_begin = remember;
             memcpy((char *)&ops + fault[i].at, (const char *)&fault[i].ops + fault[i].at,
                    sizeof(void (*)(void)));
@@ -358,6 +433,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_right_device_passes),
         cmocka_unit_test(any_shape_can_be_checked),
+        cmocka_unit_test(instances_may_differ),
+        cmocka_unit_test(what_keeps_it_from_opening_is_passed_on),
         cmocka_unit_test(every_fault_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
