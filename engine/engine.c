@@ -24,7 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE_WAIT_NS = 1000000000 }; /* the heartbeat's period while there is nothing to do */
+enum {
+    IDLE_WAIT_NS = 1000000000, /* the heartbeat's period while there is nothing to do */
+    LANE_WAIT_NS = 1000000,    /* between looks at a device that works on pictures alone */
+};
 
 typedef enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CLOSE } message_kind;
 
@@ -430,10 +433,17 @@ static void handle(cog_engine *e, message *m, cog_engine_phase phase)
     cog_free(m);
 }
 
+/* There is nothing to compute until the device is through with its pictures. */
+static bool waits_for_pictures(const cog_engine *e)
+{
+    return e->jobs && e->is_idle && e->vision.is_busy;
+}
+
 static void take_messages(cog_engine *e, cog_engine_phase phase)
 {
-    cog_link *list = e->jobs ? cog_mailbox_take(&e->inbox)
-                             : cog_mailbox_wait(&e->inbox, cog_now_ns() + IDLE_WAIT_NS);
+    uint64_t wait_ns = !e->jobs ? IDLE_WAIT_NS : waits_for_pictures(e) ? LANE_WAIT_NS : 0;
+    cog_link *list =
+        wait_ns ? cog_mailbox_wait(&e->inbox, cog_now_ns() + wait_ns) : cog_mailbox_take(&e->inbox);
 
     while (list) {
         message *m = (message *)list;
@@ -468,16 +478,20 @@ static void fail(cog_engine *e, int rc)
 static void serve(cog_engine *e)
 {
     cog_engine_phase phase = COG_ENGINE_READY;
+    uint64_t n_slices = 0;
 
     for (;;) {
         int rc;
 
-        atomic_store(&e->heartbeat_ns, cog_now_ns());
+        /* a device that never ends a slice is to look dead */
+        if (!waits_for_pictures(e) || e->vision.n_slices != n_slices)
+            atomic_store(&e->heartbeat_ns, cog_now_ns());
+        n_slices = e->vision.n_slices;
         take_messages(e, phase);
         if (e->closing)
             return;
         expire_jobs(e);
-        rc = phase == COG_ENGINE_FAILED ? 0 : cog_vision_work(&e->vision, &e->sched, e->is_idle);
+        rc = phase == COG_ENGINE_FAILED ? 0 : cog_vision_work(&e->vision, &e->sched);
         if (rc == 0 && e->jobs)
             rc = run_step(e);
         if (rc < 0) {
@@ -542,6 +556,8 @@ static void *engine_main(void *arg)
     cog_err err = { 0 };
     int rc = cog_load(&e->loaded, &e->cfg, on_progress, e, &err);
 
+    if (rc == 0 && !on_progress(e, 1))
+        rc = cog_err_set(&err, COG_ECANCELED, "loading was stopped");
     if (rc == 0)
         rc = reserve(e, &err);
     if (rc < 0) {

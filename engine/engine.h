@@ -106,10 +106,10 @@ typedef enum cog_engine_phase {
 
 typedef struct cog_engine_state {
     cog_engine_phase phase;
-    double progress; /* of loading, 0..1 */
-    uint64_t
-        heartbeat_ns; /* when the engine thread last began a step or a wait (CLOCK_MONOTONIC) */
-    cog_err err;      /* why it failed */
+    double progress;       /* of loading, 0..1 */
+    uint64_t heartbeat_ns; /* when the engine thread last began a step, or a wait for anything but
+                              the device (CLOCK_MONOTONIC) */
+    cog_err err;           /* why it failed */
 } cog_engine_state;
 
 /* Starts the engine thread, which loads the model: returns at once. Fails only for options out of

@@ -149,7 +149,7 @@ static void end_pass(cog_vision *v)
 }
 
 /* What the device has done since it was last seen idle. */
-static int settle(cog_vision *v, bool wait)
+static int settle(cog_vision *v)
 {
     uint64_t busy_ns = 0;
     bool idle = true;
@@ -157,10 +157,11 @@ static int settle(cog_vision *v, bool wait)
 
     if (!v->is_busy)
         return 0;
-    rc = v->model->ops->vision_poll(v->model->be, wait, &idle, &busy_ns);
+    rc = v->model->ops->vision_poll(v->model->be, false, &idle, &busy_ns);
     if (rc < 0 || !idle)
         return rc;
     v->is_busy = false;
+    v->n_slices++;
     v->pass_ns += busy_ns;
     if (v->slice == 0)
         end_pass(v);
@@ -195,9 +196,9 @@ static bool is_wanted(const cog_vision *v)
     return false;
 }
 
-int cog_vision_work(cog_vision *v, const cog_scheduler *s, bool wait)
+int cog_vision_work(cog_vision *v, const cog_scheduler *s)
 {
-    int rc = settle(v, wait);
+    int rc = settle(v);
 
     if (rc < 0 || v->is_busy)
         return rc;
@@ -207,5 +208,5 @@ int cog_vision_work(cog_vision *v, const cog_scheduler *s, bool wait)
         rc = begin_pass(v, s);
     if (rc == 0 && v->n_pass > 0)
         rc = enqueue(v);
-    return rc < 0 ? rc : settle(v, false);
+    return rc < 0 ? rc : settle(v);
 }

@@ -39,6 +39,7 @@ typedef struct cog_vision {
     int n_left;        /* tower layers of the pass still to be enqueued */
     bool is_busy;      /* the device was given a slice and has not said idle since */
     int slice;         /* tower layers of that slice; 0: it was the adapter, the pass's last */
+    uint64_t n_slices; /* that the device was through with */
     cog_act *made[COG_MAX_PASS_IMAGES]; /* what the adapter writes for each of pass */
     int n_features;                     /* pictures whose features are held */
     int max_features;                   /* reserved */
@@ -57,11 +58,11 @@ void cog_vision_unref(cog_vision *v, cog_vision_picture *p); /* NULL is fine */
 /* Looks whether the device is through with the slice it was given; if so, begins a pass if pictures
  * wait and none is under way, and enqueues a slice of it: some tower layers, or, once they are
  * through, the adapter, after which the pictures are ready. A pass nobody waits for any more is
- * dropped. Running streams get their step after each call. wait: first waits for the slice; for
- * when there is nothing else to do. When features are wanted for a running sequence and all are
+ * dropped. Never waits: running streams get their step after each call, and is_busy tells whether
+ * there is a slice to ask for again. When features are wanted for a running sequence and all are
  * taken, a picture that no running sequence uses loses its own and is encoded again later. Device
  * errors are returned. */
-int cog_vision_work(cog_vision *v, const cog_scheduler *s, bool wait);
+int cog_vision_work(cog_vision *v, const cog_scheduler *s);
 
 /* The pause that a call is meant to put between two steps of running streams. One tower layer, and
  * the adapter, are the smallest slices: a machine slower than that pauses longer. */

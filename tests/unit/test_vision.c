@@ -141,9 +141,9 @@ static void plan(rig *r)
     cog_plan_fini(&p);
 }
 
-static void work(rig *r, bool wait)
+static void work(rig *r)
 {
-    assert_int_equal(cog_vision_work(&r->vision, &r->sched, wait), 0);
+    assert_int_equal(cog_vision_work(&r->vision, &r->sched), 0);
 }
 
 static int n_enqueued(void)
@@ -164,41 +164,22 @@ static void nothing_is_enqueued_while_the_device_is_busy(void **state)
     p = add(&r);
     plan(&r);
     for (int slice = 0; slice <= layers; slice++) {
-        work(&r, false);
+        work(&r);
         before = n_enqueued();
         assert_int_equal(late.n_embed, 1);
         assert_int_equal(late.n_block, slice < layers ? slice + 1 : layers);
         assert_int_equal(late.n_project, slice == layers);
         for (int i = 1; i < late.busy_polls; i++) {
-            work(&r, false);
+            work(&r);
             assert_int_equal(n_enqueued(), before);
             assert_false(p->ready);
         }
     }
-    work(&r, false);
+    work(&r);
     assert_true(p->ready);
     assert_false(late.waited);
     assert_int_equal(r.vision.n_features, 1);
     assert_true(r.picture[0]->encode_ns == (uint64_t)(layers + 1) * late.busy_ns);
-    close_rig(&r);
-}
-
-static void waiting_takes_a_slice_each(void **state)
-{
-    cog_picture *p;
-    rig r;
-
-    open_rig(&r, 2);
-    late.busy_polls = 1000000;
-    late.busy_ns = COG_VISION_SLICE_NS * 2;
-    p = add(&r);
-    plan(&r);
-    for (int i = 0; i <= r.loaded.config.vision.layers + 1; i++) {
-        assert_false(p->ready);
-        work(&r, true);
-    }
-    assert_true(p->ready);
-    assert_true(late.waited);
     close_rig(&r);
 }
 
@@ -212,9 +193,9 @@ static void slices_come_from_the_devices_time(void **state)
     late.busy_ns = 1; /* all other layers fit in the second slice */
     add(&r);
     plan(&r);
-    work(&r, false);
+    work(&r);
     assert_int_equal(late.n_block, 1);
-    work(&r, false);
+    work(&r);
     assert_int_equal(late.n_block, r.loaded.config.vision.layers);
     assert_int_equal(late.n_project, 0);
     close_rig(&r);
@@ -230,21 +211,21 @@ static void an_unwanted_pass_is_dropped_when_idle(void **state)
     late.busy_ns = COG_VISION_SLICE_NS * 2;
     add(&r);
     plan(&r);
-    work(&r, false);
+    work(&r);
     forget(&r, 0);
     p = add(&r);
     plan(&r);
-    work(&r, false); /* still busy for the one that is gone */
+    work(&r); /* still busy for the one that is gone */
     assert_int_equal(late.n_embed, 1);
-    work(&r, false);
+    work(&r);
     assert_int_equal(late.n_embed, 2);
     assert_int_equal(r.vision.n_encoded, 0);
     for (int i = 0; i < 100 && !p->ready; i++)
-        work(&r, false);
+        work(&r);
     assert_true(p->ready);
     add(&r);
     plan(&r);
-    work(&r, false);
+    work(&r);
     close_rig(&r); /* waits for the device */
     assert_true(late.waited);
 }
@@ -258,14 +239,14 @@ static void features_are_given_back_and_taken_again(void **state)
         add(&r);
     plan(&r);
     for (int i = 0; i < 100; i++)
-        work(&r, false);
+        work(&r);
     assert_int_equal(r.vision.n_features, MAX_FEATURES);
     assert_true(r.seq[3].picture->ready);
     assert_false(r.seq[4].picture->ready);
     forget(&r, 0);
     forget(&r, 1);
     for (int i = 0; i < 100; i++)
-        work(&r, false);
+        work(&r);
     assert_int_equal(r.vision.n_features, MAX_FEATURES);
     assert_true(r.seq[5].picture->ready);
     close_rig(&r);
@@ -280,7 +261,7 @@ static void a_running_sequence_takes_features_of_a_waiting_one(void **state)
         add(&r);
     plan(&r);
     for (int i = 0; i < 100; i++)
-        work(&r, false);
+        work(&r);
     assert_int_equal(r.vision.n_features, MAX_FEATURES);
     add(&r);
     cog_scheduler_remove(&r.sched, &r.seq[0]); /* not in its turn any more, but kept */
@@ -292,7 +273,7 @@ static void a_running_sequence_takes_features_of_a_waiting_one(void **state)
     plan(&r);
     assert_int_equal(r.seq[MAX_FEATURES].state, COG_SEQ_RUNNING);
     for (int i = 0; i < 100; i++)
-        work(&r, false);
+        work(&r);
     assert_true(r.seq[MAX_FEATURES].picture->ready);
     assert_int_equal(r.vision.n_features, MAX_FEATURES);
     close_rig(&r);
@@ -306,9 +287,9 @@ static void a_broken_device_is_reported(void **state)
     late.busy_polls = 1;
     add(&r);
     plan(&r);
-    work(&r, false);
+    work(&r);
     late.is_broken = true;
-    assert_int_equal(cog_vision_work(&r.vision, &r.sched, false), COG_EDEVICE);
+    assert_int_equal(cog_vision_work(&r.vision, &r.sched), COG_EDEVICE);
     close_rig(&r);
 }
 
@@ -316,7 +297,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_enqueued_while_the_device_is_busy),
-        cmocka_unit_test(waiting_takes_a_slice_each),
         cmocka_unit_test(slices_come_from_the_devices_time),
         cmocka_unit_test(an_unwanted_pass_is_dropped_when_idle),
         cmocka_unit_test(features_are_given_back_and_taken_again),
