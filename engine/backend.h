@@ -161,8 +161,11 @@ typedef struct cog_backend_ops {
     const char *name; /* "cpu", "cuda" */
     int vision_batch; /* pictures of one vision pass from which the device gains */
 
-    /* What open and the weights will take of the device, cfg->n_blocks left aside. COG_EUNSUPPORTED
-     * when there is no such device, or it cannot run this configuration: err says which and why. */
+    /* What open and the weights will take of the device, cfg->n_blocks left aside; `used` is what
+     * others hold at the time of the call. COG_EUNSUPPORTED when this machine has no such device
+     * or no driver for one, and then only. A device that is there and does not work, is too old, or
+     * cannot run this configuration is any other code: COG_EDEVICE, COG_ELIMIT, COG_EINVAL. err
+     * says which and why. */
     int (*memory)(cog_memory_plan *out, const cog_device_config *cfg, cog_err *err);
 
     /* Reserves everything a step needs: nothing allocates on the device afterwards but weights and

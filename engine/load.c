@@ -9,6 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
+typedef struct progress_to {
+    bool (*fn)(void *arg, double fraction); /* NULL is fine */
+    void *arg;
+} progress_to;
+
 static int choose_dtype(cog_dtype *out, const char *name, cog_err *err)
 {
     if (strcmp(name, "auto") == 0 || strcmp(name, "bf16") == 0)
@@ -72,8 +77,8 @@ static int choose_backend(cog_loaded *l, cog_device_config *d, cog_memory_plan *
         if (i == n - 1)
             cog_err_set(err, rc, "%s", why.text);
         else if (cog_backend_is_built(table[i]))
-            cog_log(COG_INFO, "event=backend_not_taken backend=%s reason=\"%s\"", table[i]->name,
-                    why.text);
+            cog_log(rc == COG_EUNSUPPORTED ? COG_INFO : COG_WARN,
+                    "event=backend_not_taken backend=%s reason=\"%s\"", table[i]->name, why.text);
     }
     return rc;
 }
@@ -84,16 +89,45 @@ static void log_plan(const cog_loaded *l, const cog_device_config *d, const cog_
 
     cog_log(COG_INFO,
             "event=memory_plan backend=%s dtype=%s total_mib=%llu used_mib=%llu weights_mib=%llu "
-            "activations_mib=%llu workspace_mib=%llu kv_mib=%llu kv_pages=%d kv_page_kib=%llu",
+            "activations_mib=%llu workspace_mib=%llu runtime_mib=%llu kv_mib=%llu kv_pages=%d "
+            "kv_page_kib=%llu",
             l->ops->name, cog_dtype_name(d->dtype), (unsigned long long)(p->total / mib),
             (unsigned long long)(p->used / mib), (unsigned long long)(p->weights / mib),
             (unsigned long long)(p->activations / mib), (unsigned long long)(p->workspace / mib),
+            (unsigned long long)(cog_memory_runtime(p) / mib),
             (unsigned long long)((uint64_t)d->n_blocks * p->page / mib), d->n_blocks,
             (unsigned long long)(p->page >> 10));
 }
 
+/* A moment when loading may be stopped, before anything of the model is on the device. */
+static int pause_at(const progress_to *p, cog_err *err)
+{
+    if (p->fn && !p->fn(p->arg, 0))
+        return cog_err_set(err, COG_ECANCELED, "loading was stopped");
+    return 0;
+}
+
+static int plan_pages(cog_device_config *d, const cog_loaded *l, const cog_memory_plan *plan,
+                      const cog_engine_config *cfg, cog_err *err)
+{
+    return cog_memory_pages(&d->n_blocks, l->ops, d, plan, cfg->kv_bytes,
+                            (double)cfg->memory_utilization, err);
+}
+
+/* The pages are counted once more after the check: by then the device's libraries and our own
+ * machine code are loaded and part of what is used. */
+static int check_device(cog_device_config *d, cog_memory_plan *plan, const cog_loaded *l,
+                        const cog_engine_config *cfg, cog_err *err)
+{
+    int rc = cog_self_check(l->ops, d, err);
+
+    if (rc == 0)
+        rc = l->ops->memory(plan, d, err);
+    return rc ? rc : plan_pages(d, l, plan, cfg, err);
+}
+
 static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dtype,
-                       const cog_safetensors *file, cog_err *err)
+                       const cog_safetensors *file, const progress_to *progress, cog_err *err)
 {
     cog_device_config d = {
         .model = &l->config,
@@ -113,15 +147,18 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
     int rc = choose_backend(l, &d, &plan, cfg, err);
 
     if (rc == 0)
-        rc = cog_memory_pages(&d.n_blocks, l->ops, &d, &plan, cfg->kv_bytes,
-                              (double)cfg->memory_utilization, err);
+        rc = plan_pages(&d, l, &plan, cfg, err);
+    if (rc == 0)
+        rc = pause_at(progress, err);
+    if (rc == 0 && l->ops != &cog_cpu_ops)
+        rc = check_device(&d, &plan, l, cfg, err);
+    if (rc == 0)
+        rc = pause_at(progress, err);
     if (rc < 0)
         return rc;
     log_plan(l, &d, &plan);
     l->info.n_blocks = d.n_blocks;
-    if (l->ops != &cog_cpu_ops)
-        rc = cog_self_check(l->ops, &d, err);
-    return rc ? rc : l->ops->open(&l->be, &d, err);
+    return l->ops->open(&l->be, &d, err);
 }
 
 int cog_load(cog_loaded *l, const cog_engine_config *cfg,
@@ -129,6 +166,7 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
 {
     cog_safetensors *file = NULL;
     const cog_backend_ops *table[COG_MAX_BACKENDS];
+    const progress_to to = { progress, arg };
     cog_dtype dtype = COG_BF16;
     int rc = choose_dtype(&dtype, cfg->dtype, err);
 
@@ -145,7 +183,9 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
     if (rc == 0)
         rc = make_rope(l, file, dtype, err);
     if (rc == 0)
-        rc = open_device(l, cfg, dtype, file, err);
+        rc = open_device(l, cfg, dtype, file, &to, err);
+    if (rc == 0)
+        rc = pause_at(&to, err);
     if (rc == 0)
         rc = cog_model_load(&l->model, &l->config, file, l->ops, l->be, progress, arg, err);
     if (rc == 0) {

@@ -21,7 +21,8 @@ typedef struct cog_loaded {
     cog_engine_info info;
 } cog_loaded;
 
-/* out is zeroed by the caller; progress: as for cog_model_load; after an error it still needs
+/* out is zeroed by the caller; progress: as for cog_model_load, and also between the phases before
+ * it: the device's self-check, its opening, the parameters; after an error it still needs
  * cog_unload. */
 int cog_load(cog_loaded *out, const cog_engine_config *cfg,
              bool (*progress)(void *arg, double fraction), void *arg, cog_err *err);

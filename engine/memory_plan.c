@@ -7,11 +7,16 @@ static unsigned long long mib(uint64_t bytes)
     return (unsigned long long)((bytes + (1u << 20) - 1) >> 20);
 }
 
+uint64_t cog_memory_runtime(const cog_memory_plan *p)
+{
+    return p->is_shared ? 0 : COG_RUNTIME_BYTES;
+}
+
 /* What is left for the pool after everything else, within the share. */
 static uint64_t pool_bytes(const cog_memory_plan *p, double utilization)
 {
     uint64_t share = (uint64_t)((double)p->total * utilization);
-    uint64_t taken = p->used + p->weights + p->activations + p->workspace;
+    uint64_t taken = p->used + p->weights + p->activations + p->workspace + cog_memory_runtime(p);
 
     return share > taken ? share - taken : 0;
 }
@@ -43,10 +48,11 @@ static int refuse(const cog_backend_ops *ops, const cog_device_config *d, const 
     return cog_err_set(err, COG_ELIMIT,
                        "%s does not fit on the device: of its %llu MiB, %g of which may be in use, "
                        "%llu are taken; weights need %llu MiB, activations %llu, workspace %llu, "
-                       "and the keys and values of %s %llu; %s",
+                       "runtime %llu, and the keys and values of %s %llu; %s",
                        cog_dtype_name(d->dtype), mib(p->total), utilization, mib(p->used),
                        mib(p->weights), mib(p->activations), mib(p->workspace),
-                       kv_bytes ? "the cache asked for" : "one context", mib(need), remedy);
+                       mib(cog_memory_runtime(p)), kv_bytes ? "the cache asked for" : "one context",
+                       mib(need), remedy);
 }
 
 static uint64_t modest_pages(const cog_device_config *d, const cog_memory_plan *p)

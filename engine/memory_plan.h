@@ -5,12 +5,19 @@
 
 #include "engine/backend.h"
 
+/* Left alone on a device with memory of its own: for what the device's runtime and libraries take
+ * after the plan was made, modules loaded at their first use and recorded steps. */
+#define COG_RUNTIME_BYTES ((uint64_t)256 << 20)
+
+/* That of a plan: 0 where memory is shared. */
+uint64_t cog_memory_runtime(const cog_memory_plan *p);
+
 /* Pages of d->block slots for the pool; p is what ops->memory said about d.
  *
  * kv_bytes, when not 0, is what the pool shall take. Otherwise a device gives what it has left:
- * total * utilization - used - weights - activations - workspace. Memory that is shared with the
- * rest of the machine is taken more modestly: room for d->max_seqs whole contexts within a quarter
- * of what is left, but no less than one context.
+ * total * utilization - used - weights - activations - workspace - runtime. Memory that is shared
+ * with the rest of the machine is taken more modestly: room for d->max_seqs whole contexts within a
+ * quarter of what is left, but no less than one context.
  *
  * A pool that does not hold one context, or does not fit on a device, is COG_ELIMIT: err has the
  * numbers and says which type would fit. */

@@ -7,11 +7,13 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "engine/backend.h"
+#include "engine/load.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { REQUESTS = 12, TOKENS = 10 };
 
@@ -20,11 +22,15 @@ typedef enum part { NOTHING, KV_COPY, ATTENTION, SAMPLE, VIT_BLOCK, VISION_POLL 
 /* ------------------------------------------------------------------ the device */
 
 static struct {
-    bool is_missing;    /* there is no such device */
+    int missing;        /* what asking for its memory fails with */
     uint64_t total_mib; /* of its memory */
-    bool is_wrong;      /* it computes something else */
-    _Atomic int fails;  /* a part that fails from now on */
+    uint64_t code_mib;  /* that it keeps from the first opening on */
+    int n_opened;
+    bool is_wrong;     /* it computes something else */
+    _Atomic int fails; /* a part that fails from now on */
     _Atomic bool is_serving;
+    _Atomic bool holds_pictures; /* vision work does not end */
+    _Atomic int n_waits;         /* for vision work, while serving */
     _Atomic int n_replayed, n_steps, n_late_allocations, n_busy_answers;
     int busy; /* answers without idle still to be given */
 } device;
@@ -36,18 +42,20 @@ static bool is_failing(part p)
 
 static int memory(cog_memory_plan *out, const cog_device_config *cfg, cog_err *err)
 {
-    int rc = device.is_missing ? cog_err_set(err, COG_EUNSUPPORTED, "no toy is plugged in")
-                               : cog_cpu_ops.memory(out, cfg, err);
+    int rc = device.missing ? cog_err_set(err, device.missing, "no toy is plugged in")
+                            : cog_cpu_ops.memory(out, cfg, err);
 
     if (rc == 0) {
         out->is_shared = false;
         out->total = device.total_mib << 20;
+        out->used = device.n_opened ? device.code_mib << 20 : 0;
     }
     return rc;
 }
 
 static int open_device(cog_backend **out, const cog_device_config *cfg, cog_err *err)
 {
+    device.n_opened++;
     return cog_cpu_ops.open(out, cfg, err);
 }
 
@@ -124,8 +132,10 @@ static int vision_poll(cog_backend *be, bool wait, bool *idle, uint64_t *busy_ns
 {
     if (is_failing(VISION_POLL))
         return COG_EDEVICE;
+    if (wait && atomic_load(&device.is_serving))
+        atomic_fetch_add(&device.n_waits, 1);
     if (!wait && device.busy > 0) {
-        device.busy--;
+        device.busy -= !atomic_load(&device.holds_pictures);
         atomic_fetch_add(&device.n_busy_answers, 1);
         *idle = false;
         return 0;
@@ -234,7 +244,7 @@ static void on_logits(void *arg, uint64_t id, int choice, int index, const float
         atomic_store(&device.fails, (int)r->fails);
 }
 
-static int try_open(rig *r, const char *backend, cog_err *err)
+static cog_engine_config config_of(const char *backend)
 {
     static char dir[512];
     cog_engine_config cfg = cog_engine_defaults;
@@ -246,6 +256,13 @@ static int try_open(rig *r, const char *backend, cog_err *err)
     cfg.threads = 1;
     cfg.max_seqs = 16; /* a forked answer always finds room */
     cfg.step_tokens = 40;
+    return cfg;
+}
+
+static int try_open(rig *r, const char *backend, cog_err *err)
+{
+    cog_engine_config cfg = config_of(backend);
+
     cfg.on_logits = on_logits;
     cfg.on_logits_arg = r;
     assert_int_equal(cog_engine_open(&r->e, &cfg, err), 0);
@@ -397,15 +414,45 @@ static void a_failing_device_ends_every_request(void **state)
     }
 }
 
+/* The first letter of the level at which a log of "auto" says why the device is not taken. */
+static int passed_over_at(void)
+{
+    FILE *log = tmpfile();
+    int err_fd = dup(2), level = 0;
+    char line[1024];
+    rig r;
+
+    assert_non_null(log);
+    dup2(fileno(log), 2);
+    open_rig(&r, "auto");
+    dup2(err_fd, 2);
+    close(err_fd);
+    assert_string_equal(cog_engine_get_info(r.e)->backend, "cpu");
+    close_rig(&r);
+    rewind(log);
+    while (fgets(line, sizeof(line), log))
+        if (strstr(line, "event=backend_not_taken") && strstr(line, "no toy is plugged in"))
+            level = strstr(line, "level=")[6];
+    fclose(log);
+    return level;
+}
+
+/* Whoever has a GPU should learn why it is idle. */
+static void a_device_that_is_passed_over_is_a_warning(void **state)
+{
+    device.missing = COG_EDEVICE;
+    assert_int_equal(passed_over_at(), 'w');
+    device.missing = COG_ELIMIT;
+    assert_int_equal(passed_over_at(), 'w');
+}
+
 static void a_missing_device_leaves_the_cpu(void **state)
 {
     cog_err err = { 0 };
     rig r;
 
-    device.is_missing = true;
-    open_rig(&r, "auto");
-    assert_string_equal(cog_engine_get_info(r.e)->backend, "cpu");
-    close_rig(&r);
+    device.missing = COG_EUNSUPPORTED;
+    assert_int_equal(passed_over_at(), 'i');
     memset(&r, 0, sizeof(r));
     assert_int_equal(try_open(&r, "cuda", &err), COG_EUNSUPPORTED);
     assert_non_null(strstr(err.text, "no toy is plugged in"));
@@ -427,14 +474,131 @@ static void a_small_device_is_refused_with_numbers(void **state)
 static void a_large_device_is_used(void **state)
 {
     const cog_engine_info *info;
+    int n, page_kib;
     rig r;
 
-    device.total_mib = 256;
+    device.total_mib = 768;
     open_rig(&r, "cuda");
     info = cog_engine_get_info(r.e);
-    assert_true(info->n_blocks > 16 * (info->context / info->block));
-    assert_true(info->n_blocks <= 256 * 9 / 10 * 1024 / (2 * 2 * 128 * 4 * info->block / 1024));
+    page_kib = 2 * 2 * 128 * 4 * info->block / 1024;
+    n = info->n_blocks;
+    assert_true(n > 16 * (info->context / info->block));
+    assert_true(n <= (768 * 9 / 10 - 256) * 1024 / page_kib);
     close_rig(&r);
+    /* what the device keeps once it was in use is no room for pages */
+    device.n_opened = 0;
+    device.code_mib = 64;
+    open_rig(&r, "cuda");
+    assert_int_equal(cog_engine_get_info(r.e)->n_blocks, n - 64 * 1024 / page_kib);
+    close_rig(&r);
+}
+
+static void wait_for_end(rig *r, int i)
+{
+    uint64_t give_up = cog_now_ns() + 100000000000u;
+
+    while (!r->out[i].n_end) {
+        for (cog_event *ev = cog_engine_wait_events(r->e, 1000000000), *next; ev; ev = next) {
+            next = (cog_event *)ev->link.next;
+            if (ev->type == COG_EVENT_END) {
+                r->out[ev->id].n_end++;
+                r->out[ev->id].status = ev->status;
+            }
+            cog_event_free(ev);
+        }
+        assert_true(cog_now_ns() < give_up);
+    }
+}
+
+static void send(rig *r, cog_request *q)
+{
+    cog_err err;
+
+    assert_int_equal(cog_engine_submit(r->e, q, &err), 0);
+}
+
+/* Until the device was asked so many times more for its pictures. */
+static void wait_for_answers(int more)
+{
+    uint64_t give_up = cog_now_ns() + 100000000000u;
+    int n = atomic_load(&device.n_busy_answers) + more;
+
+    while (atomic_load(&device.n_busy_answers) < n) {
+        assert_true(cog_now_ns() < give_up);
+        usleep(1000);
+    }
+}
+
+/* The device is at work on a picture and nothing else: texts, cancels and deadlines have their turn
+ * at once. */
+static void pictures_hold_nobody_up(void **state)
+{
+    cog_engine_state s;
+    cog_request *q;
+    uint64_t beat;
+    rig r;
+
+    open_rig(&r, "cuda");
+    atomic_store(&device.holds_pictures, true);
+    send(&r, make(&r, 0));
+    wait_for_answers(10);
+    cog_engine_get_state(r.e, &s); /* a device that hangs looks dead */
+    beat = s.heartbeat_ns;
+    wait_for_answers(10);
+    cog_engine_get_state(r.e, &s);
+    assert_true(s.heartbeat_ns == beat);
+    send(&r, make(&r, 2)); /* text */
+    wait_for_end(&r, 2);
+    assert_int_equal(r.out[2].status, 0);
+    q = make(&r, 3);
+    q->deadline_ns = cog_now_ns() + 20000000;
+    send(&r, q);
+    wait_for_end(&r, 3);
+    assert_int_equal(r.out[3].status, COG_ETIMEOUT);
+    cog_engine_cancel(r.e, 0);
+    wait_for_end(&r, 0);
+    assert_int_equal(r.out[0].status, COG_ECANCELED);
+    send(&r, make(&r, 1));
+    atomic_store(&device.holds_pictures, false);
+    wait_for_end(&r, 1);
+    assert_int_equal(r.out[1].status, 0);
+    assert_int_equal(atomic_load(&device.n_waits), 0);
+    close_rig(&r);
+}
+
+/* How often the device was opened at each moment when loading can be stopped. */
+typedef struct stops {
+    int left;
+    int n_at[3];
+} stops;
+
+static bool stop_later(void *arg, double fraction)
+{
+    stops *s = arg;
+
+    if (s->left-- > 0)
+        return true;
+    assert_true(device.n_opened < 3);
+    s->n_at[device.n_opened]++;
+    return false;
+}
+
+static void loading_stops_between_its_phases(void **state)
+{
+    cog_engine_config cfg = config_of("cuda");
+    stops s = { 0 };
+
+    for (int n = 0; n < 4; n++) {
+        cog_loaded l = { 0 };
+        cog_err err = { 0 };
+        s.left = n;
+        device.n_opened = 0;
+        assert_int_equal(cog_load(&l, &cfg, stop_later, &s, &err), COG_ECANCELED);
+        cog_unload(&l);
+    }
+    assert_int_equal(s.n_at[0], 1); /* before the self-check */
+    assert_int_equal(s.n_at[1], 1); /* before the device is opened to serve */
+    assert_int_equal(s.n_at[2], 2); /* before and among the parameters */
 }
 
 static void a_device_that_computes_something_else_is_refused(void **state)
@@ -458,7 +622,10 @@ int main(void)
         device_test(a_missing_device_leaves_the_cpu),
         device_test(a_small_device_is_refused_with_numbers),
         device_test(a_large_device_is_used),
+        device_test(a_device_that_is_passed_over_is_a_warning),
         device_test(a_device_that_computes_something_else_is_refused),
+        device_test(pictures_hold_nobody_up),
+        device_test(loading_stops_between_its_phases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,9 +47,9 @@ static void a_device_gives_what_it_has_left(void **state)
     int n;
 
     assert_int_equal(pages(&n, COG_F32, 400, 0, 0.9, &err), 0);
-    assert_int_equal(n, 900 - 50 - 400 - 80 - 10);
-    assert_int_equal(pages(&n, COG_BF16, 200, 0, 0.5, &err), 0);
-    assert_int_equal(n, 2 * (500 - 50 - 200 - 40 - 10));
+    assert_int_equal(n, 900 - 50 - 400 - 80 - 10 - 256);
+    assert_int_equal(pages(&n, COG_BF16, 100, 0, 0.5, &err), 0);
+    assert_int_equal(n, 2 * (500 - 50 - 100 - 40 - 10 - 256));
     assert_int_equal(pages(&n, COG_F32, 400, 30, 0.01, &err), 0); /* asked for */
     assert_int_equal(n, 30);
 }
@@ -59,15 +59,16 @@ static void one_context_must_fit(void **state)
     cog_err err;
     int n = -1;
 
-    assert_int_equal(pages(&n, COG_F32, 753, 0, 0.9, &err), 0); /* 7 pages */
+    assert_int_equal(pages(&n, COG_F32, 497, 0, 0.9, &err), 0); /* 7 pages */
     assert_int_equal(n, 7);
     n = -1;
-    assert_int_equal(pages(&n, COG_F32, 754, 0, 0.9, &err), COG_ELIMIT);
+    assert_int_equal(pages(&n, COG_F32, 498, 0, 0.9, &err), COG_ELIMIT);
     assert_non_null(strstr(err.text, "1000 MiB"));
     assert_non_null(strstr(err.text, "50 are taken"));
-    assert_non_null(strstr(err.text, "754 MiB"));
+    assert_non_null(strstr(err.text, "498 MiB"));
     assert_non_null(strstr(err.text, "activations 80"));
     assert_non_null(strstr(err.text, "workspace 10"));
+    assert_non_null(strstr(err.text, "runtime 256"));
     assert_non_null(strstr(err.text, "one context 7;"));
     assert_non_null(strstr(err.text, "bf16 would fit"));
     assert_int_equal(pages(&n, COG_F32, 2000, 0, 0.9, &err), COG_ELIMIT);
@@ -84,10 +85,10 @@ static void a_cache_that_was_asked_for_must_fit(void **state)
 
     assert_int_equal(pages(&n, COG_F32, 400, 6, 0.9, &err), COG_ELIMIT);
     assert_non_null(strstr(err.text, "at least 7 MiB"));
-    assert_int_equal(pages(&n, COG_F32, 400, 460, 0.9, &err), 0);
-    assert_int_equal(n, 460);
-    assert_int_equal(pages(&n, COG_F32, 400, 461, 0.9, &err), COG_ELIMIT);
-    assert_non_null(strstr(err.text, "asked for 461; bf16 would fit"));
+    assert_int_equal(pages(&n, COG_F32, 400, 204, 0.9, &err), 0);
+    assert_int_equal(n, 204);
+    assert_int_equal(pages(&n, COG_F32, 400, 205, 0.9, &err), COG_ELIMIT);
+    assert_non_null(strstr(err.text, "asked for 205; bf16 would fit"));
 }
 
 static void shared_memory_is_taken_modestly(void **state)
