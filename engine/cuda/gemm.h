@@ -1,5 +1,6 @@
 /* gemm.h - products of many rows: dst = a w^T + bias. On a GPU by cuBLASLt, whose candidates are
- * timed on the device itself; under the emulator by a stand-in.
+ * timed on the device itself, or chosen by a rule where rows must not see their company; under the
+ * emulator by a stand-in.
  *
  * One gemm object serves one stream at a time per workspace; the backend has one object for each of
  * its lanes. */
@@ -27,16 +28,25 @@ typedef struct cog_cuda_product {
     int rows, n, k;
 } cog_cuda_product;
 
-/* workspace: device memory of that many bytes, borrowed. invariant: a row of dst has the same bits
- * whatever rows is. COG_EUNSUPPORTED when the library cannot be loaded: err says which and why. */
+/* 0 when the library can be loaded and has what is used of it; needs no device. COG_EUNSUPPORTED:
+ * err says which and why. */
+int cog_cuda_gemm_available(cog_err *err);
+
+/* On the current device. workspace: memory there of that many bytes, borrowed. invariant: a row of
+ * dst has the same bits whatever rows is. COG_EUNSUPPORTED as above; COG_EDEVICE. */
 int cog_cuda_gemm_open(cog_cuda_gemm **out, cog_dtype type, void *workspace, size_t workspace_bytes,
                        bool invariant, cog_err *err);
 void cog_cuda_gemm_close(cog_cuda_gemm *g); /* NULL is fine */
 
-/* Chooses how products of this shape are done for every number of rows up to max_rows, by timing
- * the library's candidates on p's memory (which it overwrites: dst). Waits for the stream. Shapes
- * are tuned before the first step; a product of a shape that was not is done by the library's first
- * choice. */
+/* Chooses how products of this shape are done for every number of rows up to max_rows, on p's
+ * memory: a is max_rows rows of what products are like, dst is overwritten. Waits for the stream.
+ * Shapes are tuned before the first step; a product of a shape that was not is done by the
+ * library's first choice, and the first such product allocates.
+ *
+ * By timing the library's candidates, once in a process: a second object takes what the first
+ * found, so that both give the same bits. Invariant objects choose without a clock; for them
+ * COG_EUNSUPPORTED says that no candidate does every number of rows with the same bits (logged:
+ * for which shape, with which library). Otherwise 0 or COG_EDEVICE. Any thread. */
 int cog_cuda_gemm_tune(cog_cuda_gemm *g, cudaStream_t s, const cog_cuda_product *p, int max_rows);
 
 /* Enqueues the product; may be recorded. rows = 0 is fine. 0 or COG_EDEVICE. */

@@ -199,6 +199,12 @@ static int check(cog_dtype type, const cog_cuda_product *p)
     return COG_EDEVICE;
 }
 
+int cog_cuda_gemm_available(cog_err *err)
+{
+    (void)err;
+    return 0;
+}
+
 int cog_cuda_gemm_open(cog_cuda_gemm **out, cog_dtype type, void *workspace, size_t workspace_bytes,
                        bool invariant, cog_err *err)
 {

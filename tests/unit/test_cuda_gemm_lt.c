@@ -1,6 +1,8 @@
-/* engine/cuda/gemm_lt.c against a cuBLASLt made here: it computes what its descriptors say, column
- * by column, on the emulator's streams, and its clock and event times are this test's. Built with
- * dlopen and its kin, clock_gettime and cudaEventElapsedTime renamed to fake_*. */
+/* engine/cuda/gemm_*.c against a cuBLASLt made here: it computes what its descriptors say, column
+ * by column, on the emulator's streams; its clock, event times and L2 cache are this test's. Built
+ * with dlopen and its kin, clock_gettime and a few functions of CUDA renamed to fake_*.
+ *
+ * What a process has decided stays decided: each test has a shape of its own. */
 #include "tests/unit/unit.h"
 
 #include "base/alloc.h"
@@ -14,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { N_ALGOS = 5, BROKEN = 2, QUICKEST = 3, WORKSPACE = 1024 };
+enum { N_ALGOS = 5, BROKEN = 2, QUICKEST = 3, WORKSPACE = 1024, L2 = 4096, ALL_ROWS = -1 };
 
 typedef struct fake_layout {
     cudaDataType type;
@@ -37,6 +39,7 @@ typedef struct fake_preference {
 
 typedef struct fake_work {
     fake_op op;
+    bool is_off;
     fake_layout a, b, d;
     const void *a_data, *b_data;
     void *d_data, *workspace;
@@ -44,6 +47,7 @@ typedef struct fake_work {
 
 static struct {
     bool is_missing, fails_to_start;
+    bool has_own; /* one of this toolkit's version, too, which does not start */
     const char *lacks;
     char tried[200];
     int alive; /* handles, descriptors and library references */
@@ -52,9 +56,21 @@ static struct {
     uint64_t algo, rows; /* of the last product: which, and for which rows it was proposed */
     uint64_t clock_ns, product_ns;
     uint32_t scheme;
-    int refused_rows; /* the library's check refuses algorithm 0 for these */
+    float ms[N_ALGOS];
+    int timed;
+    bool splits[N_ALGOS];
+    int refused[N_ALGOS]; /* rows for which the library's check refuses the algorithm */
+    int broken[N_ALGOS];  /* for which it does not run */
+    int off[N_ALGOS];     /* from which the result is another; 0: never */
+    size_t l2, flushed, least_flushed;
     void *workspace;
-} lib;
+} lib, own;
+
+/* Is one of these rows meant? */
+static bool hits(int which, uint64_t rows)
+{
+    return which == ALL_ROWS || (which > 0 && (uint64_t)which == rows);
+}
 
 /* ---- the library ---- */
 
@@ -80,6 +96,11 @@ static cublasStatus_t fake_Create(cublasLtHandle_t *handle)
     if (lib.fails_to_start)
         return CUBLAS_STATUS_NOT_INITIALIZED;
     return made(handle, 1, "");
+}
+
+static cublasStatus_t own_Create(cublasLtHandle_t *handle)
+{
+    return CUBLAS_STATUS_NOT_INITIALIZED;
 }
 
 static cublasStatus_t fake_Destroy(cublasLtHandle_t handle)
@@ -241,10 +262,20 @@ static cublasStatus_t fake_MatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatm
 {
     check_shape((void *)op, (void *)a, (void *)b, (void *)d);
     memset(result, 0, sizeof(*result));
-    return algo->data[0] == QUICKEST &&
-                   ((const fake_layout *)(void *)d)->cols == (uint64_t)lib.refused_rows
+    return hits(lib.refused[algo->data[0]], ((const fake_layout *)(void *)d)->cols)
                ? CUBLAS_STATUS_NOT_SUPPORTED
                : CUBLAS_STATUS_SUCCESS;
+}
+
+static cublasStatus_t fake_MatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                        cublasLtMatmulAlgoConfigAttributes_t attr,
+                                                        void *value, size_t bytes, size_t *written)
+{
+    int32_t parts = lib.splits[algo->data[0]] ? 4 : 1;
+
+    assert_int_equal(attr, CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+    *written = bytes;
+    return take(value, sizeof(parts), &parts, bytes);
 }
 
 static float get(cudaDataType type, const void *p, size_t i)
@@ -287,6 +318,8 @@ static void compute(void *args)
             for (uint64_t l = 0; l < w->b.rows; l++)
                 sum += get(w->a.type, w->a_data, i * (uint64_t)w->a.ld + l) *
                        get(w->b.type, w->b_data, j * (uint64_t)w->b.ld + l);
+            if (w->is_off)
+                sum = -sum - 1;
             if (w->d.type == CUDA_R_32F)
                 ((float *)w->d_data)[at] = sum;
             else
@@ -316,10 +349,14 @@ static cublasStatus_t fake_Matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t 
     assert_ptr_equal(workspace, lib.workspace);
     assert_int_equal(workspace_bytes, WORKSPACE);
     lib.products++;
+    if (lib.flushed < lib.least_flushed)
+        lib.least_flushed = lib.flushed;
+    lib.flushed = 0;
     lib.clock_ns += lib.product_ns;
     lib.algo = algo->data[0];
     lib.rows = algo->data[1];
-    if (algo->data[0] == BROKEN)
+    w.is_off = lib.off[lib.algo] > 0 && w.d.cols >= (uint64_t)lib.off[lib.algo];
+    if (hits(lib.broken[lib.algo], w.d.cols))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     assert_int_equal(cudaemu_enqueue(stream, "product", compute, &w, sizeof(w)), 0);
     return CUBLAS_STATUS_SUCCESS;
@@ -330,10 +367,11 @@ static cublasStatus_t fake_Matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t 
 void *fake_dlopen(const char *name, int flags)
 {
     strncat(lib.tried, name, sizeof(lib.tried) - strlen(lib.tried) - 1);
-    if (lib.is_missing || strcmp(name, "libcublasLt.so.12") != 0)
+    if (lib.is_missing || !(strcmp(name, "libcublasLt.so.12") == 0 ||
+                            (lib.has_own && strcmp(name, "libcublasLt.so.13") == 0)))
         return NULL;
     lib.alive++;
-    return &lib;
+    return strcmp(name, "libcublasLt.so.12") == 0 ? &lib : &own;
 }
 
 int fake_dlclose(void *handle)
@@ -364,6 +402,7 @@ void *fake_dlsym(void *handle, const char *name)
         FUNCTION(GetVersion),
         FUNCTION(Matmul),
         FUNCTION(MatmulAlgoCheck),
+        FUNCTION(MatmulAlgoConfigGetAttribute),
         FUNCTION(MatmulAlgoGetHeuristic),
         FUNCTION(MatmulDescCreate),
         FUNCTION(MatmulDescDestroy),
@@ -376,6 +415,8 @@ void *fake_dlsym(void *handle, const char *name)
         FUNCTION(MatrixLayoutSetAttribute),
     };
 
+    if (handle == &own && strcmp(name, "cublasLtCreate") == 0)
+        return (void *)own_Create;
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
         if (strcmp(name, table[i].name) == 0 && !(lib.lacks && strcmp(name, lib.lacks) == 0))
             return table[i].function;
@@ -392,8 +433,26 @@ int fake_clock_gettime(clockid_t which, struct timespec *t)
 cudaError_t fake_elapsed(float *ms, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t fake_elapsed(float *ms, cudaEvent_t begin, cudaEvent_t end)
 {
-    *ms = lib.algo == QUICKEST ? 1 : lib.algo == 1 ? 2 : 5;
+    *ms = lib.ms[lib.algo];
+    lib.timed++;
     return cudaSuccess;
+}
+
+cudaError_t fake_attribute(int *value, enum cudaDeviceAttr attribute, int device);
+cudaError_t fake_attribute(int *value, enum cudaDeviceAttr attribute, int device)
+{
+    assert_int_equal(attribute, cudaDevAttrL2CacheSize);
+    *value = (int)lib.l2;
+    return cudaSuccess;
+}
+
+cudaError_t real_memset(void *p, int value, size_t bytes,
+                        cudaStream_t s) __asm__("cudaMemsetAsync");
+cudaError_t fake_memset(void *p, int value, size_t bytes, cudaStream_t s);
+cudaError_t fake_memset(void *p, int value, size_t bytes, cudaStream_t s)
+{
+    lib.flushed += bytes;
+    return real_memset(p, value, bytes, s);
 }
 
 int cog_cuda_check(cudaError_t error, const char *what)
@@ -447,6 +506,10 @@ static bed bed_open(cog_dtype type, int max_rows, int n, int k, bool has_bias, b
     cog_err err = { 0 };
 
     memset(&lib, 0, sizeof(lib));
+    lib.l2 = L2;
+    for (int i = 0; i < N_ALGOS; i++)
+        lib.ms[i] = i == QUICKEST ? 1 : i == 1 ? 2 : 5;
+    lib.broken[BROKEN] = ALL_ROWS;
     assert_int_equal(cudaMalloc(&lib.workspace, WORKSPACE), cudaSuccess);
     assert_int_equal(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking), cudaSuccess);
     assert_int_equal(cog_cuda_gemm_open(&b.g, type, lib.workspace, WORKSPACE, invariant, &err), 0);
@@ -549,15 +612,29 @@ static void a_tuned_product_may_be_recorded(void **state)
     bed_close(&b);
 }
 
+static void tune(bed *b, int max_rows)
+{
+    assert_int_equal(cog_cuda_gemm_tune(b->g, b->stream, &b->p, max_rows), 0);
+}
+
+static cog_cuda_gemm *another(const bed *b, bool invariant)
+{
+    cog_cuda_gemm *g = NULL;
+    cog_err err = { 0 };
+
+    assert_int_equal(cog_cuda_gemm_open(&g, b->type, lib.workspace, WORKSPACE, invariant, &err), 0);
+    return g;
+}
+
 static void the_quickest_that_runs_is_kept_for_its_rows(void **state)
 {
     static const int rows[][2] = { { 1, 1 },     { 2, 2 },    { 3, 4 },     { 17, 24 },
                                    { 65, 96 },   { 97, 128 }, { 128, 128 }, { 129, 256 },
-                                   { 257, 300 }, { 300, 300 } };
+                                   { 257, 384 }, { 300, 384 } };
     bed b = bed_open(COG_BF16, 300, 8, 8, false, false);
     int asked;
 
-    assert_int_equal(cog_cuda_gemm_tune(b.g, b.stream, &b.p, 300), 0);
+    tune(&b, 300);
     assert_int_equal(lib.scheme, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
     asked = lib.asked;
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -565,63 +642,227 @@ static void the_quickest_that_runs_is_kept_for_its_rows(void **state)
         assert_int_equal(lib.algo, QUICKEST);
         assert_int_equal(lib.rows, rows[i][1]);
     }
-    assert_int_equal(cog_cuda_gemm_tune(b.g, b.stream, &b.p, 200), 0);
+    tune(&b, 200);
     assert_int_equal(lib.asked, asked);
+    bed_close(&b);
+}
+
+/* One of a bucket's numbers is refused, also one above this object's most. */
+static void a_choice_does_all_of_its_rows(void **state)
+{
+    static const struct {
+        int refused, run, algo;
+    } cases[] = { { 20, 17, 1 }, { 20, 24, 1 }, { 20, 16, QUICKEST }, { 384, 300, 1 } };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        bed b = bed_open(COG_BF16, 300, 8, 16 + (int)i, false, false);
+        lib.refused[QUICKEST] = cases[i].refused;
+        tune(&b, 300);
+        run(&b, cases[i].run);
+        assert_int_equal(lib.algo, cases[i].algo);
+        expect(&b, cases[i].run);
+        bed_close(&b);
+    }
+}
+
+/* No candidate does all of a bucket: each number there has the library's choice for it. */
+static void a_bucket_without_a_choice_asks_for_each_number(void **state)
+{
+    bed b = bed_open(COG_BF16, 32, 8, 20, false, false);
+    int asked;
+
+    for (int i = 0; i < N_ALGOS; i++)
+        lib.refused[i] = 20;
+    tune(&b, 32);
+    asked = lib.asked;
+    run(&b, 21);
+    assert_int_equal(lib.algo, 0);
+    assert_int_equal(lib.rows, 21);
+    run(&b, 25);
+    assert_int_equal(lib.algo, QUICKEST);
+    run(&b, 21);
+    assert_int_equal(lib.rows, 21);
+    assert_int_equal(lib.asked, asked + 1);
+    bed_close(&b);
+}
+
+/* In a step: nothing is allocated. */
+static void what_fails_is_done_as_the_library_says(void **state)
+{
+    bed b = bed_open(COG_BF16, 32, 8, 21, true, false);
+    int asked;
+
+    tune(&b, 32);
+    asked = lib.asked;
+    lib.broken[QUICKEST] = 30;
+    cog_alloc_guard_begin("step");
+    run(&b, 30);
+    cog_alloc_guard_end();
+    assert_int_equal(lib.algo, 0);
+    assert_int_equal(lib.rows, 30);
+    expect(&b, 30);
+    lib.products = 0;
+    run(&b, 30);
+    assert_int_equal(lib.products, 1);
+    assert_int_equal(lib.asked, asked + 1);
+    run(&b, 29);
+    assert_int_equal(lib.algo, QUICKEST);
+    lib.broken[0] = lib.broken[QUICKEST] = ALL_ROWS;
+    for (b.p.rows = 28; b.p.rows <= 30; b.p.rows++)
+        assert_int_equal(cog_cuda_gemm_run(b.g, b.stream, &b.p), COG_EDEVICE);
     bed_close(&b);
 }
 
 static void an_untuned_shape_takes_the_first_choice_once(void **state)
 {
-    bed b = bed_open(COG_F32, 3000, 8, 8, false, false);
+    bed b = bed_open(COG_F32, 700, 8, 8, false, false);
 
-    run(&b, 2300);
+    run(&b, 700);
     assert_int_equal(lib.algo, 0);
-    assert_int_equal(lib.rows, 2300);
-    run(&b, 2304);
-    run(&b, 2049);
-    assert_int_equal(lib.asked, 1);
-    run(&b, 2048);
-    assert_int_equal(lib.asked, 2);
-    run(&b, 2300);
-    assert_int_equal(lib.asked, 2);
-    expect(&b, 2300);
+    assert_int_equal(lib.rows, 700);
+    expect(&b, 700);
+    for (int pass = 0; pass < 2; pass++)
+        for (int rows = 1; rows <= 200; rows++)
+            run(&b, rows);
+    assert_int_equal(lib.asked, 201);
+    for (int rows = 201; rows <= 600; rows++) { /* more than are kept */
+        run(&b, rows);
+        assert_int_equal(lib.rows, rows);
+    }
+    run(&b, 600);
+    assert_int_equal(lib.asked, 601);
     bed_close(&b);
 }
 
-/* One that does every number of rows, though another is quicker for most. */
-static void invariant_has_one_algorithm(void **state)
+/* The clock says otherwise by the time that the second object is there. */
+static void one_process_decides_once(void **state)
 {
-    bed b = bed_open(COG_BF16, 200, 8, 8, true, true);
+    bed b = bed_open(COG_BF16, 200, 8, 22, false, false);
+    cog_cuda_gemm *first = b.g;
 
-    lib.refused_rows = 16;
-    run(&b, 5);
-    assert_int_equal(lib.algo, 0);
-    assert_int_equal(lib.rows, 128);
-    run(&b, 200);
-    assert_int_equal(lib.rows, 128);
-    assert_int_equal(cog_cuda_gemm_tune(b.g, b.stream, &b.p, 200), 0);
+    tune(&b, 40);
+    b.g = another(&b, false);
+    lib.ms[1] = 0.5f;
+    lib.asked = lib.products = 0;
+    tune(&b, 40);
+    assert_int_equal(lib.asked + lib.products, 0);
+    run(&b, 33);
+    assert_int_equal(lib.algo, QUICKEST);
+    tune(&b, 200); /* more rows: those that nobody decided about */
+    assert_int_equal(lib.asked, 4);
+    run(&b, 48);
+    assert_int_equal(lib.algo, QUICKEST);
+    run(&b, 49);
+    assert_int_equal(lib.algo, 1);
+    expect(&b, 49);
+    cog_cuda_gemm_close(first);
+
+    first = b.g;
+    b.g = another(&b, true);
+    lib.asked = 0;
+    tune(&b, 48); /* an invariant object decides for itself */
+    assert_int_equal(lib.asked, 1);
+    cog_cuda_gemm_close(first);
+    bed_close(&b);
+}
+
+/* The first that qualifies, though another is quicker. */
+static void invariant_takes_the_first_that_keeps_the_bits(void **state)
+{
+    bed b = bed_open(COG_BF16, 200, 8, 23, true, true);
+
+    lib.refused[0] = 17;
+    lib.splits[1] = true;
+    lib.off[QUICKEST] = 100;
+    tune(&b, 200);
+    assert_int_equal(lib.timed, 0);
     assert_int_equal(lib.scheme, CUBLASLT_REDUCTION_SCHEME_NONE);
     for (int rows = 1; rows <= 200; rows += 33) {
         run(&b, rows);
-        assert_int_equal(lib.algo, 1);
-        assert_int_equal(lib.rows, 200);
+        assert_int_equal(lib.algo, 4);
+        assert_int_equal(lib.rows, 128); /* whatever the most is */
         expect(&b, rows);
     }
+    bed_close(&b);
+}
+
+static void invariant_refuses_what_cannot_be(void **state)
+{
+    bed b = bed_open(COG_BF16, 200, 8, 24, true, true);
+
+    for (int i = 0; i < N_ALGOS; i++)
+        lib.off[i] = 200; /* only among all of them */
+    assert_int_equal(cog_cuda_gemm_tune(b.g, b.stream, &b.p, 200), COG_EUNSUPPORTED);
+    lib.splits[0] = true;
+    tune(&b, 199);
+    run(&b, 150);
+    assert_int_equal(lib.algo, 1);
+    lib.broken[1] = 150; /* no other would have its bits */
+    assert_int_equal(cog_cuda_gemm_run(b.g, b.stream, &b.p), COG_EDEVICE);
+    bed_close(&b);
+}
+
+static void an_untuned_invariant_shape_has_one_algorithm(void **state)
+{
+    bed b = bed_open(COG_BF16, 200, 8, 25, false, true);
+
+    lib.splits[0] = true;
+    lib.refused[1] = 100;
+    lib.broken[BROKEN] = 0;
+    for (int rows = 5; rows <= 200; rows += 65) {
+        run(&b, rows);
+        assert_int_equal(lib.algo, 2);
+        assert_int_equal(lib.rows, 128);
+        expect(&b, rows);
+    }
+    assert_int_equal(lib.asked, 1);
+    bed_close(&b);
+    b = bed_open(COG_BF16, 1, 8, 26, false, true);
+    for (int i = 0; i < N_ALGOS; i++)
+        lib.splits[i] = true;
+    b.p.rows = 1;
+    assert_int_equal(cog_cuda_gemm_run(b.g, b.stream, &b.p), COG_EDEVICE);
     bed_close(&b);
 }
 
 /* A slow device: every bucket still gets its first choice, and not much more. */
 static void tuning_ends(void **state)
 {
-    bed b = bed_open(COG_BF16, 300, 8, 8, false, false);
+    bed b = bed_open(COG_BF16, 300, 8, 27, false, false);
     enum { BUCKETS = 13, RUNS = 4 };
 
     lib.product_ns = 100 * UINT64_C(1000000);
-    assert_int_equal(cog_cuda_gemm_tune(b.g, b.stream, &b.p, 300), 0);
+    tune(&b, 300);
     assert_in_range(lib.products, BUCKETS * 2, BUCKETS * RUNS);
     run(&b, 300);
     assert_int_equal(lib.algo, 0);
     bed_close(&b);
+}
+
+/* As much as the cache holds is written before each, or what there is. */
+static void a_timed_product_finds_a_cold_cache(void **state)
+{
+    static const size_t l2[][2] = { { L2, L2 },
+                                    { WORKSPACE / 2, WORKSPACE },
+                                    { (size_t)INT32_MAX, WORKSPACE } };
+    size_t before, after, total;
+
+    cudaemu_set(CUDAEMU_MEMORY_MIB, 64);
+    for (size_t i = 0; i < sizeof(l2) / sizeof(*l2); i++) {
+        bed b = bed_open(COG_BF16, 20, 8, 28 + (int)i, false, false);
+        cog_cuda_gemm_close(b.g);
+        lib.l2 = l2[i][0];
+        b.g = another(&b, false);
+        lib.least_flushed = SIZE_MAX;
+        assert_int_equal(cudaMemGetInfo(&before, &total), cudaSuccess);
+        tune(&b, 20);
+        assert_int_equal(cudaMemGetInfo(&after, &total), cudaSuccess);
+        assert_int_equal(after, before);
+        assert_int_not_equal(lib.timed, 0);
+        assert_int_equal(lib.least_flushed, l2[i][1]);
+        assert_int_equal(cudaGetLastError(), cudaSuccess);
+        bed_close(&b);
+    }
 }
 
 static void what_is_missing_is_named(void **state)
@@ -634,20 +875,40 @@ static void what_is_missing_is_named(void **state)
     memset(&lib, 0, sizeof(lib));
     lib.is_missing = true;
     assert_int_equal(cog_cuda_gemm_open(&g, COG_F32, NULL, 0, false, &err), COG_EUNSUPPORTED);
-    assert_string_equal(lib.tried, "libcublasLt.so.13libcublasLt.so.12libcublasLt.so");
+    assert_string_equal(lib.tried, CUDART_VERSION >= 13000
+                                       ? "libcublasLt.so.13libcublasLt.so.12libcublasLt.so"
+                                       : "libcublasLt.so.12libcublasLt.so.13libcublasLt.so");
     for (int i = 0; i < 3; i++)
         assert_non_null(strstr(err.text, names[i]));
+    assert_int_equal(cog_cuda_gemm_available(&err), COG_EUNSUPPORTED);
     lib.is_missing = false;
+    assert_int_equal(cog_cuda_gemm_available(&err), 0);
     lib.lacks = "cublasLtMatmulAlgoCheck";
     assert_int_equal(cog_cuda_gemm_open(&g, COG_F32, NULL, 0, false, &err), COG_EUNSUPPORTED);
     assert_non_null(strstr(err.text, "cublasLtMatmulAlgoCheck"));
+    assert_int_equal(cog_cuda_gemm_available(&err), COG_EUNSUPPORTED);
     lib.lacks = NULL;
     lib.fails_to_start = true;
+    assert_int_equal(cog_cuda_gemm_available(&err), 0); /* there may be no device */
     assert_int_equal(cog_cuda_gemm_open(&g, COG_F32, NULL, 0, false, &err), COG_EDEVICE);
     assert_non_null(strstr(err.text, "as told"));
     assert_null(g);
     assert_int_equal(lib.alive, 0);
     cog_cuda_gemm_close(NULL);
+}
+
+static void the_next_library_is_tried(void **state)
+{
+    cog_cuda_gemm *g = NULL;
+    cog_err err = { 0 };
+
+    memset(&lib, 0, sizeof(lib));
+    lib.has_own = true;
+    assert_int_equal(cog_cuda_gemm_open(&g, COG_F32, NULL, WORKSPACE, false, &err), 0);
+    assert_string_equal(lib.tried, CUDART_VERSION >= 13000 ? "libcublasLt.so.13libcublasLt.so.12"
+                                                           : "libcublasLt.so.12");
+    cog_cuda_gemm_close(g);
+    assert_int_equal(lib.alive, 0);
 }
 
 static int end_device(void **state)
@@ -662,10 +923,18 @@ int main(void)
         cmocka_unit_test(a_product_is_what_the_contract_says),
         cmocka_unit_test(a_tuned_product_may_be_recorded),
         cmocka_unit_test(the_quickest_that_runs_is_kept_for_its_rows),
+        cmocka_unit_test(a_choice_does_all_of_its_rows),
+        cmocka_unit_test(a_bucket_without_a_choice_asks_for_each_number),
+        cmocka_unit_test(what_fails_is_done_as_the_library_says),
         cmocka_unit_test(an_untuned_shape_takes_the_first_choice_once),
-        cmocka_unit_test(invariant_has_one_algorithm),
+        cmocka_unit_test(one_process_decides_once),
+        cmocka_unit_test(invariant_takes_the_first_that_keeps_the_bits),
+        cmocka_unit_test(invariant_refuses_what_cannot_be),
+        cmocka_unit_test(an_untuned_invariant_shape_has_one_algorithm),
         cmocka_unit_test(tuning_ends),
+        cmocka_unit_test(a_timed_product_finds_a_cold_cache),
         cmocka_unit_test(what_is_missing_is_named),
+        cmocka_unit_test(the_next_library_is_tried),
     };
 
     return cmocka_run_group_tests(tests, NULL, end_device);
