@@ -102,6 +102,8 @@ int cog_cuda_kv_copy(cudaStream_t s, cog_dtype type, const cog_cuda_kv *kv, int 
 /* ---- attention_rows.cu: any type, any head_dim <= 256, row by row ---- */
 
 int cog_cuda_attention_rows_prepare(void);
+/* Whether the code that is loaded may be launched as dependent. */
+bool cog_cuda_attention_rows_can_depend(void);
 /* Floats of the partial sums of one row: [heads][max_segments][head_dim + 2]. */
 static inline size_t cog_attn_partial_floats(int heads, int head_dim, int max_segments)
 {
@@ -112,7 +114,8 @@ static inline size_t cog_attn_partial_floats(int heads, int head_dim, int max_se
  * index.h: the bits do not depend on how items cut a row. n_items: one number in device memory, at
  * most max_items: the grid is made for max_items. partial: cog_attn_partial_floats for every
  * item.partial; done: [partial rows][kv_heads] counters, zero before the first call and after each.
- */
+ * dependent: items, n_items and block_table are read before the preceding kernel has ended; a copy
+ * wrote them, or a kernel before a launch that is not dependent. */
 int cog_cuda_attention_rows(cudaStream_t s, cog_dtype type, void *out, size_t ld_out, const void *q,
                             size_t ld_q, const cog_cuda_kv *kv, int layer,
                             const int32_t *block_table, int max_blocks, const cog_attn_item *items,
@@ -162,6 +165,8 @@ typedef struct cog_skinny {
 } cog_skinny;
 
 int cog_cuda_skinny_prepare(void);
+/* Whether the code that is loaded may be launched as dependent. */
+bool cog_cuda_skinny_can_depend(void);
 /* Shapes that the fused kernels can do: head_dim a multiple of 16 and so on. */
 bool cog_cuda_skinny_fits(cog_dtype type, int hidden, int inter, int head_dim);
 /* out = rounded(product + bias) */
