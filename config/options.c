@@ -156,8 +156,9 @@ const cog_option cog_options[] = {
            caption.sampling.min_p, 0, 1),
     NUMBER("repetition-penalty", CAPTION, "1 is none", caption.sampling.repetition_penalty, 0.01,
            2),
-    RANGED(COG_OPTION_COUNT, "seed", CAPTION, "N", "same seed, same answers", caption.sampling.seed,
-           0, 9007199254740992.0, NULL),
+    RANGED(COG_OPTION_COUNT, "seed", CAPTION, "N",
+           "same seed, same answers; on a GPU only with batch-invariant", caption.sampling.seed, 0,
+           9007199254740992.0, NULL),
 #undef GROUP
 #define GROUP "Input and output"
     BOOL("recursive", CAPTION, "look into folders inside a folder", caption.recursive),
