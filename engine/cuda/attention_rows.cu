@@ -439,9 +439,9 @@ COG_DEVICE void write_out(const paged_args<T> &a, int row, int head, int d, cons
 /* Whether this block was the last of the row's to write its part; then it sees what all wrote. */
 template <typename S> COG_DEVICE bool is_last(rows_shared<S> &s, uint32_t *done, int n, int total)
 {
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
+        __threadfence(); /* for the whole block: what the barrier ordered before it goes with it */
         s.before = atomicAdd(done, static_cast<uint32_t>(n));
         if (s.before + static_cast<uint32_t>(n) == static_cast<uint32_t>(total))
             atomicExch(done, 0u);
@@ -692,6 +692,12 @@ extern "C" int cog_cuda_attention_rows_prepare(void)
     rc = rc ? rc : prepare_dense<bf16_8>();
     rc = rc ? rc : prepare_dense<bf16_any>();
     return rc ? rc : prepare_dense<f32_any>();
+}
+
+/* One kernel stands for all: they are compiled together. */
+extern "C" bool cog_cuda_attention_rows_can_depend(void)
+{
+    return cog_can_depend(rows_paged<bf16_1>);
 }
 
 extern "C" int cog_cuda_attention_rows(cudaStream_t s, cog_dtype type, void *out, size_t ld_out,

@@ -234,6 +234,8 @@ static int memory(cog_memory_plan *out, const cog_device_config *cfg, cog_err *e
     int rc = check_config(cfg, err);
 
     if (rc == 0)
+        rc = cog_cuda_gemm_available(err); /* before anybody loads a model for it */
+    if (rc == 0)
         rc = find_device(&d, err);
     if (rc < 0)
         return rc;
@@ -305,16 +307,25 @@ static int open_lane(cog_backend *be, cog_cuda_lane *lane, int priority, cog_err
 
 static int open_events(cog_backend *be, cog_err *err)
 {
-    cudaEvent_t *const order[] = { &be->step_copied, &be->drawn, &be->rgb_copied, &be->steps_done,
-                                   &be->features_made };
-    cudaEvent_t *const timed[] = { &be->busy_begin, &be->busy_end };
+    /* Long waits sleep. The wait for the tokens spins: it is in the way of every step, and a thread
+     * that sleeps wakes late. */
+    const struct {
+        cudaEvent_t *event;
+        unsigned flags;
+    } list[] = {
+        { &be->step_copied, cudaEventDisableTiming },
+        { &be->drawn, cudaEventDisableTiming },
+        { &be->steps_done, cudaEventDisableTiming },
+        { &be->features_made, cudaEventDisableTiming },
+        { &be->rgb_copied, cudaEventDisableTiming | cudaEventBlockingSync },
+        { &be->busy_begin, cudaEventDefault },
+        { &be->busy_end, cudaEventBlockingSync },
+    };
     int rc = 0;
 
-    for (size_t i = 0; i < sizeof(order) / sizeof(*order) && rc == 0; i++)
-        rc = cog_cuda_check(cudaEventCreateWithFlags(order[i], cudaEventDisableTiming),
+    for (size_t i = 0; i < sizeof(list) / sizeof(*list) && rc == 0; i++)
+        rc = cog_cuda_check(cudaEventCreateWithFlags(list[i].event, list[i].flags),
                             "cudaEventCreate");
-    for (size_t i = 0; i < sizeof(timed) / sizeof(*timed) && rc == 0; i++)
-        rc = cog_cuda_check(cudaEventCreate(timed[i]), "cudaEventCreate");
     return rc ? cog_err_set(err, rc, "the GPU gives no events") : 0;
 }
 
@@ -471,7 +482,6 @@ static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err
     be->model = *cfg->model;
     be->cfg.model = &be->model;
     be->elem = cog_dtype_size(cfg->dtype);
-    be->dependent = d.major >= 9;
     be->bucket = -1;
     cog_cuda_lay_step(&be->at, cfg);
     be->is_seen = cog_array(uint64_t, ((size_t)be->model.vocab + 63) / 64);
@@ -487,6 +497,8 @@ static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err
         rc = open_events(be, err);
     if (rc == 0)
         rc = prepare_kernels(err);
+    be->dependent = rc == 0 && d.major >= 9 && cog_cuda_skinny_can_depend() &&
+                    cog_cuda_attention_rows_can_depend();
     if (rc == 0)
         rc = fill_tables(be, err);
     if (rc == 0)
@@ -677,7 +689,8 @@ static void act_free(cog_backend *be, cog_act *a)
     cog_cuda_forget(be);
     if (be->pending == a)
         be->pending = NULL;
-    wait_all(be);
+    if (!be->failed) /* after a device error nothing runs, and it was logged */
+        cog_cuda_end(be, wait_all(be));
     cudaFree(a->data);
     cog_free(a);
 }

@@ -39,6 +39,17 @@ static int cog_launch(const char *name, const cog_launch_at &at, void (*kernel)(
     return cog_cuda_check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...), name);
 }
 
+/* Whether the kernel's code was compiled for 9.0 or later, so that it waits in a dependent launch:
+ * PTX for older devices holds nothing of cog_dependency_wait, wherever it runs. */
+template <typename... P> static bool cog_can_depend(void (*kernel)(P...))
+{
+    cudaFuncAttributes attributes;
+
+    return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void *>(kernel)) ==
+               cudaSuccess &&
+           attributes.ptxVersion >= 90;
+}
+
 /* Loads the kernel now (a lazy load would break a recording) and lets it use that much shared
  * memory. 0 or COG_EDEVICE. */
 template <typename... P>

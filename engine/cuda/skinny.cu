@@ -534,6 +534,12 @@ extern "C" int cog_cuda_skinny_prepare(void)
     return rc;
 }
 
+/* One kernel stands for all: they are compiled together. */
+extern "C" bool cog_cuda_skinny_can_depend(void)
+{
+    return cog_can_depend(skinny_kernel<1, false>);
+}
+
 extern "C" bool cog_cuda_skinny_fits(cog_dtype type, int hidden, int inter, int head_dim)
 {
     return type == COG_BF16 && hidden > 0 && inter > 0 && head_dim > 0 && head_dim <= 256 &&

@@ -10,6 +10,7 @@ kernel and architecture:
   budget     registers and static shared memory at most what the budget file says, and at least as
              many blocks on a multiprocessor; a kernel that is not listed fails
   opcodes    the instructions that the kernel exists for (RULES below), counted in the machine code
+  ptx        there is PTX for 9.0 or later of the files that are launched dependent, and it waits
   launches   PROGRAM (tests/cuda/launches.c) reports every launch for the shapes of the real models:
              grid, block and shared memory are within the architecture's limits, and every kernel is
              launched
@@ -39,6 +40,9 @@ RULES = [
     (r'skinny', r'.*', r'90a|120', ('PDL',)),
     (r'attention_rows', r'rows_paged.*', r'90a|120', ('PDL',)),
 ]
+# source files whose kernels are launched dependent: on devices without machine code of their own
+# PTX for 8.0, where nothing waits, would be too old
+DEPENDENT = ('skinny', 'attention_rows')
 FORBIDDEN = ('LDL', 'STL')
 
 KIB = 1024
@@ -154,6 +158,18 @@ def max_threads(info):
                 return x * y * z
             at += size
     return None
+
+
+def ptx_problems(path):
+    if source_of(path) not in DEPENDENT:
+        return []
+    with open(path, 'rb') as f:
+        modules = re.findall(rb'\.target sm_(\d+)([^\0]*)', f.read())
+    late = [text for arch, text in modules if int(arch) >= 90]
+    if not late:
+        return [f'{path}: no PTX for 9.0 or later']
+    return [f'{path}: PTX for 9.0 or later without griddepcontrol' for text in late
+            if b'griddepcontrol.wait' not in text]
 
 
 def read_object(path, kernels):
@@ -337,6 +353,7 @@ def main():
     give_names(kernels)
     for name in args.objects:
         problems += read_object(name, kernels)
+        problems += ptx_problems(name)
     if args.launches:
         problems += read_launches(args.launches, kernels)
     budget = read_budget(path)

@@ -82,7 +82,7 @@ with tempfile.TemporaryDirectory() as folder:
           'in the budget file but not in the objects')
     check('local memory fails', gates('--update', local), False, 'bytes of stack', 'local memory')
     check('a product without tensor cores fails', gates('--update', 'skinny.o'), False, 'no HMMA',
-          'no LDG.128', 'no PDL')
+          'no LDG.128', 'no PDL', 'no PTX for 9.0')
     gates('--update', good)
     edit(r'^(90a +)\d+', r'\g<1>1')
     check('more registers than the budget fail', gates(good), False, 'registers, the budget is 1',

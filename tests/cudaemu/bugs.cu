@@ -461,6 +461,38 @@ static void no_acquire(bool right)
        reinterpret_cast<unsigned *>(r.p), true, right);
 }
 
+/* One thread's fence after the barrier releases what the whole block wrote before it; an atomic
+ * before the barrier does not. */
+static __global__ void fence_of_one_kernel(int *part, unsigned *done, bool right)
+{
+    shared_flag &s = cog_shared<shared_flag>();
+
+    part[blockIdx.x * 2 + threadIdx.x] = 1;
+    if (right)
+        __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        s.last = atomicAdd(done, 1u) == gridDim.x - 1;
+        __threadfence();
+    }
+    __syncthreads();
+    if (s.last && threadIdx.x == 0) {
+        int sum = 0;
+
+        for (unsigned i = 0; i < 2 * gridDim.x; i++)
+            sum += part[i];
+        part[0] = sum;
+        *done = 0;
+    }
+}
+
+static void fence_of_one(bool right)
+{
+    rig r;
+    go("fence_of_one", r.s, 4, 2, sizeof(shared_flag), fence_of_one_kernel, r.p + 8,
+       reinterpret_cast<unsigned *>(r.p), right);
+}
+
 /* ---- streams ---- */
 
 static __global__ void add_kernel(int *p, int n, int add)
@@ -594,6 +626,17 @@ static void never_waits(bool right)
         go_dependent("never_waits", r.s, add_kernel, r.p, static_cast<int>(N), 1);
 }
 
+/* PTX for 8.0, translated for a later device. */
+static void older_code(bool right)
+{
+    cudaemu_set(CUDAEMU_CODE, right ? 90 : 80);
+    {
+        rig r;
+        go_dependent("older_code", r.s, dependent_kernel, r.q, r.p, true);
+    }
+    cudaemu_set(CUDAEMU_CODE, 0);
+}
+
 const struct bug bugs[] = {
     { "missing_barrier", missing_barrier, "missing barrier", 0, 32, "missing_barrier" },
     { "overwritten", overwritten, "missing barrier", 0, 0, "overwritten" },
@@ -621,6 +664,7 @@ const struct bug bugs[] = {
     { "blocks", blocks, "race between blocks", 1, 0, "blocks" },
     { "no_release", no_release, "race between blocks", 3, 0, "no_release" },
     { "no_acquire", no_acquire, "race between blocks", 3, 0, "no_acquire" },
+    { "fence_of_one", fence_of_one, "race between blocks", 3, 0, "fence_of_one" },
     { "no_event", no_event, "race between streams", 0, 0, "writer" },
     { "no_event_for_writer", no_event_for_writer, "race between streams", 0, 0, "reader" },
     { "graph_fork", graph_fork, "race between streams", 0, 0, "writer" },
@@ -629,6 +673,7 @@ const struct bug bugs[] = {
     { "dependent", dependent, "before dependency wait", 0, 0, "writer" },
     { "early_trigger", early_trigger, "before dependency wait", 0, 0, "writer" },
     { "never_waits", never_waits, "no dependency wait", 0, 0, NULL },
+    { "older_code", older_code, "no dependency wait", 0, 0, NULL },
 };
 const int n_bugs = sizeof bugs / sizeof *bugs;
 

@@ -58,10 +58,16 @@ struct Work {
 };
 
 struct Options {
-    long late, seed, memory_mib, capability, fail_after, checks;
+    long late, seed, memory_mib, capability, fail_after, checks, code;
 };
 extern Options options;
 extern std::recursive_mutex lock;
+
+/* What the kernels were compiled for, as compute capability. */
+static inline long code_version()
+{
+    return options.code ? options.code : options.capability;
+}
 
 /* A number below n from the seeded generator. */
 uint32_t choose(uint32_t n);

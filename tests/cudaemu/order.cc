@@ -347,14 +347,15 @@ void switch_dependent()
 
 void check_dependency_wait()
 {
+    if (code_version() < 90)
+        return;
     any_waited = self->waited = true;
-    if (options.capability >= 90)
-        check_switch();
+    check_switch();
 }
 
 void check_dependency_trigger()
 {
-    if (now.work->dependent && !self->waited)
+    if (code_version() >= 90 && now.work->dependent && !self->waited)
         triggered_early = true;
 }
 

@@ -28,6 +28,7 @@ Options options = {
     from_environment("CUDAEMU_LATE", 0),          from_environment("CUDAEMU_SEED", 0),
     from_environment("CUDAEMU_MEMORY_MIB", 4096), from_environment("CUDAEMU_CAPABILITY", 90),
     from_environment("CUDAEMU_FAIL_AFTER", 0),    from_environment("CUDAEMU_CHECKS", 1),
+    from_environment("CUDAEMU_CODE", 0),
 };
 
 static std::mt19937 generator(static_cast<uint32_t>(options.seed));
@@ -115,6 +116,9 @@ void cudaemu_set(cudaemu_option option, long value)
         break;
     case CUDAEMU_CHECKS:
         options.checks = value;
+        break;
+    case CUDAEMU_CODE:
+        options.code = value;
         break;
     }
 }
@@ -607,7 +611,8 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const v
     memset(attributes, 0, sizeof *attributes);
     attributes->maxThreadsPerBlock = MAX_THREADS;
     attributes->numRegs = 64;
-    attributes->ptxVersion = attributes->binaryVersion = static_cast<int>(options.capability);
+    attributes->ptxVersion = static_cast<int>(code_version());
+    attributes->binaryVersion = static_cast<int>(options.capability);
     attributes->maxDynamicSharedSizeBytes = shared_limit(kernel);
     return device_error;
 }

@@ -8,6 +8,7 @@
 #include "engine/prompt.h"
 #include "engine/rope.h"
 #include "engine/sampler.h"
+#include "tests/cudaemu/include/cudaemu.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -511,6 +512,14 @@ static void bf16(void **state)
         everything(&shapes[i], COG_BF16, false, i == 1 ? all_rows : few_rows, i == 1 ? 8 : 2);
 }
 
+/* What is compiled for older devices does not wait for the kernel before it. */
+static void older_code(void **state)
+{
+    cudaemu_set(CUDAEMU_CODE, 80);
+    everything(&shapes[1], COG_BF16, false, few_rows, 1);
+    cudaemu_set(CUDAEMU_CODE, 0);
+}
+
 static void bf16_invariant(void **state)
 {
     everything(&shapes[1], COG_BF16, true, few_rows, 2);
@@ -743,15 +752,11 @@ static void refused_configurations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(f32),
-        cmocka_unit_test(bf16),
-        cmocka_unit_test(bf16_invariant),
-        cmocka_unit_test(invariance),
-        cmocka_unit_test(copy_on_write),
-        cmocka_unit_test(draws),
-        cmocka_unit_test(in_flight),
-        cmocka_unit_test(refused_steps),
-        cmocka_unit_test(refused_configurations),
+        cmocka_unit_test(f32),           cmocka_unit_test(bf16),
+        cmocka_unit_test(older_code),    cmocka_unit_test(bf16_invariant),
+        cmocka_unit_test(invariance),    cmocka_unit_test(copy_on_write),
+        cmocka_unit_test(draws),         cmocka_unit_test(in_flight),
+        cmocka_unit_test(refused_steps), cmocka_unit_test(refused_configurations),
     };
 
     return cmocka_run_group_tests_name("cuda_backend", tests, NULL, NULL);

@@ -35,6 +35,8 @@ typedef enum cudaemu_option {
     CUDAEMU_FAIL_AFTER, /* launches until one fails with cudaErrorIllegalAddress, for good; 0:
                            never. CUDAEMU_FAIL_AFTER */
     CUDAEMU_CHECKS,     /* 1: all (otherwise); 0: none. CUDAEMU_CHECKS */
+    CUDAEMU_CODE, /* what kernels were compiled for, at most the capability; 0: for that. Below
+                     90 there is no dependency wait in them. CUDAEMU_CODE */
 } cudaemu_option;
 
 /* Options come from environment variables of the same name, once, and from here. */
