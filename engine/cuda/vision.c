@@ -65,8 +65,9 @@ static int settle(cog_backend *be, bool *idle)
     return rc;
 }
 
-/* A call's work begins: behind earlier work without a gap, or as a run of its own. */
-static int begin(cog_backend *be)
+/* A call's work begins: behind earlier work without a gap, or as a run of its own. after: an event
+ * that it waits for first, which counts for nothing when it is a run of its own; or NULL. */
+static int begin(cog_backend *be, cudaEvent_t after)
 {
     bool idle;
     int rc;
@@ -76,6 +77,8 @@ static int begin(cog_backend *be)
     rc = cog_cuda_ready(be);
     if (rc == 0)
         rc = settle(be, &idle);
+    if (rc == 0 && after)
+        rc = cog_cuda_check(cudaStreamWaitEvent(be->tower.stream, after, 0), "steps before");
     if (rc == 0 && idle)
         rc = cog_cuda_check(cudaEventRecord(be->busy_begin, be->tower.stream), "vision begin");
     return rc;
@@ -165,7 +168,7 @@ int cog_cuda_vit_embed(cog_backend *be, cog_act *x, const uint8_t *const *rgb, i
 
     if (!fits(be, x, n_images))
         return COG_EINVAL;
-    rc = begin(be);
+    rc = begin(be, NULL);
     if (rc == 0 && n_images > 0)
         rc = embed(be, x, rgb, n_images, w);
     return end(be, rc);
@@ -240,7 +243,7 @@ int cog_cuda_vit_block(cog_backend *be, cog_act *x, int n_images, const cog_vit_
 
     if (!fits(be, x, n_images))
         return COG_EINVAL;
-    rc = begin(be);
+    rc = begin(be, NULL);
     if (rc == 0 && n_images > 0)
         rc = block(be, x, n_images, w);
     return end(be, rc);
@@ -299,13 +302,8 @@ static int hand_out(cog_backend *be, cog_act *const *features, int first, int st
 static int project(cog_backend *be, cog_act *const *features, const cog_act *x, int n,
                    const cog_adapter *w)
 {
-    int rows = n * be->model.vision.tokens, rc;
+    int rows = n * be->model.vision.tokens, rc = 0;
 
-    /* Steps begun so far may still read the features. */
-    rc = cog_cuda_check(cudaEventRecord(be->steps_done, be->decoder.stream), "steps before");
-    if (rc == 0)
-        rc = cog_cuda_check(cudaStreamWaitEvent(be->tower.stream, be->steps_done, 0),
-                            "steps before");
     for (int first = 0, stop; first < rows && rc == 0; first = stop) {
         stop = rows - first < COG_CUDA_ADAPTER_ROWS ? rows : first + COG_CUDA_ADAPTER_ROWS;
         rc = adapt(be, x, first, stop - first, w);
@@ -332,7 +330,12 @@ int cog_cuda_vit_project(cog_backend *be, cog_act *const *features, const cog_ac
     for (int i = 0; i < n_images; i++)
         if (features[i]->rows < be->model.patches + 2 || features[i]->cols != be->model.hidden)
             return COG_EINVAL;
-    rc = begin(be);
+    /* Steps begun so far may still read the features. */
+    rc = be->failed
+             ? COG_EDEVICE
+             : cog_cuda_check(cudaEventRecord(be->steps_done, be->decoder.stream), "steps before");
+    if (rc == 0)
+        rc = begin(be, be->steps_done);
     if (rc == 0 && n_images > 0)
         rc = project(be, features, x, n_images, w);
     return end(be, rc);

@@ -140,7 +140,8 @@ static int staging_begin(cog_cuda_weights *ws, cog_err *err)
         if (!b->data)
             error = cudaMallocHost(&b->data, BUFFER_BYTES);
         if (error == cudaSuccess && !b->copied)
-            error = cudaEventCreateWithFlags(&b->copied, cudaEventDisableTiming);
+            error = cudaEventCreateWithFlags(&b->copied,
+                                             cudaEventDisableTiming | cudaEventBlockingSync);
     }
     if (error == cudaSuccess)
         return rc;
