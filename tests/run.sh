@@ -113,7 +113,7 @@ run_nvcc()
         logs="$logs $root/build-nvcc/skipped.json"
         return
     fi
-    targets='cogwheel tools/bench_device tests/cuda/launches'
+    targets=nvcc-checks
     prepare nvcc -Dwerror=true -Dcuda=enabled && run_suites nvcc 1 nvcc
     targets=
 }
