@@ -64,13 +64,41 @@ struct cog_cuda_sdpa {
 
 /* ---- the library ---- */
 
+/* libcudnn is a shell that loads these at the first call, and where one is missing ends the process
+ * instead of saying so. They stay loaded. */
+static const char *const parts[] = {
+    "libcudnn_graph.so.9",
+    "libcudnn_engines_runtime_compiled.so.9",
+    "libcudnn_engines_precompiled.so.9",
+    "libcudnn_heuristic.so.9",
+};
+
+static int open_library(void **out, const char *name, cog_err *err)
+{
+    const char *reason;
+
+    *out = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (*out)
+        return 0;
+    reason = dlerror();
+    return cog_err_set(err, COG_EUNSUPPORTED, "%s: %s", name, reason ? reason : "not loaded");
+}
+
 static int load(library *dnn, cog_err *err)
 {
     static const char name[] = "libcudnn.so.9";
+    int rc = 0;
 
-    dnn->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!dnn->handle)
-        return cog_err_set(err, COG_EUNSUPPORTED, "%s: %s", name, dlerror());
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts) && rc == 0; i++) {
+        void *part;
+        rc = open_library(&part, parts[i], err);
+        if (rc == 0)
+            dlclose(part);
+    }
+    if (rc == 0)
+        rc = open_library(&dnn->handle, name, err);
+    if (rc < 0)
+        return rc;
 #define FIND(f)                                                  \
     dnn->f = (__typeof__(dnn->f))dlsym(dnn->handle, "cudnn" #f); \
     if (!dnn->f)                                                 \

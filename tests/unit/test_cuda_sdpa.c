@@ -41,7 +41,8 @@ typedef struct attention {
 } attention;
 
 static struct {
-    bool is_missing, has_no_sdpa, refuses;
+    bool has_no_sdpa, refuses, is_started;
+    const char *missing; /* a library */
     const char *lacks;
     int spoil[N_CONFIGS];
     int64_t workspace[N_CONFIGS];
@@ -169,6 +170,7 @@ static cudnnStatus_t fake_Create(cudnnHandle_t *handle)
 {
     *handle = cog_alloc(1, 1);
     lib.alive++;
+    lib.is_started = true;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -308,10 +310,18 @@ static cudnnStatus_t fake_BackendExecute(cudnnHandle_t handle, cudnnBackendDescr
 
 void *fake_dlopen(const char *name, int flags)
 {
-    if (lib.is_missing || strcmp(name, "libcudnn.so.9") != 0)
-        return NULL;
-    lib.alive++;
-    return &lib;
+    static const char *const names[] = { "libcudnn.so.9", "libcudnn_graph.so.9",
+                                         "libcudnn_engines_runtime_compiled.so.9",
+                                         "libcudnn_engines_precompiled.so.9",
+                                         "libcudnn_heuristic.so.9" };
+
+    assert_true(flags & RTLD_NODELETE);
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (strcmp(name, names[i]) == 0 && !(lib.missing && strcmp(name, lib.missing) == 0)) {
+            lib.alive++;
+            return i == 0 ? (void *)&lib : &lib.alive;
+        }
+    return NULL;
 }
 
 int fake_dlclose(void *handle)
@@ -348,6 +358,7 @@ void *fake_dlsym(void *handle, const char *name)
         FUNCTION(BackendSetAttribute),
     };
 
+    assert_ptr_equal(handle, &lib);
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
         if (strcmp(name, table[i].name) == 0 && !(lib.lacks && strcmp(name, lib.lacks) == 0))
             return table[i].function;
@@ -504,11 +515,29 @@ static void without_gain_there_is_none(void **state)
     lib.lacks = "cudnnBackendExecute";
     assert_int_equal(open_sdpa(&b, &a), COG_EUNSUPPORTED);
     assert_non_null(strstr(b.err.text, "cudnnBackendExecute"));
-    lib.is_missing = true;
-    assert_int_equal(open_sdpa(&b, &a), COG_EUNSUPPORTED);
-    assert_non_null(strstr(b.err.text, "libcudnn.so.9"));
     assert_null(a);
     cog_cuda_sdpa_close(NULL);
+    bed_close(&b);
+}
+
+/* Not one call into a library of which a part is missing. */
+static void an_incomplete_library_is_left_alone(void **state)
+{
+    static const char *const parts[] = { "libcudnn.so.9", "libcudnn_graph.so.9",
+                                         "libcudnn_engines_runtime_compiled.so.9",
+                                         "libcudnn_engines_precompiled.so.9",
+                                         "libcudnn_heuristic.so.9" };
+    bed b = bed_open();
+    cog_cuda_sdpa *a = NULL;
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        lib.missing = parts[i];
+        assert_int_equal(open_sdpa(&b, &a), COG_EUNSUPPORTED);
+        assert_non_null(strstr(b.err.text, parts[i]));
+        assert_false(lib.is_started);
+        assert_null(a);
+        assert_int_equal(lib.alive, 0);
+    }
     bed_close(&b);
 }
 
@@ -525,6 +554,7 @@ int main(void)
         cmocka_unit_test(a_wrong_plan_is_refused),
         cmocka_unit_test(a_plan_needs_the_workspace_there_is),
         cmocka_unit_test(without_gain_there_is_none),
+        cmocka_unit_test(an_incomplete_library_is_left_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, end_device);
