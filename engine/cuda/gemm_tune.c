@@ -389,6 +389,15 @@ static int tune_missing(const cog_cuda_gemm *g, const timer *t, const cog_cuda_p
     return rc;
 }
 
+/* What was asked before the shape was tuned no longer counts: other objects did not ask. */
+static void forget_exact(cog_cuda_gemm *g, shape *sh)
+{
+    for (int i = 0; i < COG_CUDA_GEMM_EXACT; i++)
+        if (g->exact[i].shape == sh - g->shape)
+            g->exact[i].rows = 0;
+    sh->has_exact = false;
+}
+
 static int choose_by_clock(cog_cuda_gemm *g, cudaStream_t s, const cog_cuda_product *p, shape *sh,
                            int max_rows)
 {
@@ -396,6 +405,7 @@ static int choose_by_clock(cog_cuda_gemm *g, cudaStream_t s, const cog_cuda_prod
     int n = cog_cuda_gemm_bucket(max_rows) + 1, n_missing = 0, rc;
     timer t;
 
+    forget_exact(g, sh);
     if (n > sh->n_choices) {
         sh->choice = cog_realloc(sh->choice, (size_t)n, sizeof(*sh->choice));
         memset(sh->choice + sh->n_choices, 0, (size_t)(n - sh->n_choices) * sizeof(*sh->choice));

@@ -731,6 +731,12 @@ static void an_untuned_shape_takes_the_first_choice_once(void **state)
     }
     run(&b, 600);
     assert_int_equal(lib.asked, 601);
+    tune(&b, 600);
+    run(&b, 600);
+    assert_int_equal(lib.algo, QUICKEST);
+    run(&b, 700);
+    run(&b, 600);
+    assert_int_equal(lib.algo, QUICKEST);
     bed_close(&b);
 }
 
