@@ -27,7 +27,7 @@
  * 128, 384, 688 groups: 0.97, 2.9, 5.2 rounds on 132 SMs. A last round of 28 groups costs less than
  * a full one: what bounds an SM that shares the memory with few is its own 64 KiB per 0.7 us, more
  * than three times its part of 3.35 TB/s. Where the next kernel may start early, its blocks ask for
- * their first 64 KiB of weights on the SMs that are done.
+ * their first 64 KiB of weights on the SMs that have drained: see Registers.
  *
  * x from the caches. A block reads 8 NT rows of x once per group: NT / 4 of the weight's bytes. The
  * weight does not go through the L1, so x stays there from group to group while it fits beside the
@@ -35,8 +35,10 @@
  * which costs no bytes. The norm is applied to each fragment as it is loaded: some 40 instructions
  * per window and fragment; at an H100's bandwidth a window lasts an SM about 540 issue slots.
  *
- * Registers: the 512 threads have 128 each at most; NT = 1 uses fewer, which leaves room for the
- * first blocks of a smaller kernel that follows. Shared memory: sums, 16 KiB NT, are the bulk. */
+ * Registers: the 512 threads have 128 each at most; NT = 1 uses some 80. That leaves no room beside
+ * a running block, neither for another of these nor for attention's of 256 threads with 128 each: a
+ * kernel that starts early starts on SMs without one. Shared memory: sums, 16 KiB NT, are the bulk.
+ */
 #include "engine/cuda/launch.cuh"
 
 #include <assert.h>
