@@ -325,7 +325,8 @@ struct paged_args {
     float scale; /* times log2 e */
 };
 
-/* Grid (head, tile): the heads of one KV head run side by side and find its pages in the L2. */
+/* Grid (head, tile): the heads of one KV head run side by side and find its pages in the L2. Tiles
+ * are planned longest first, and start so. */
 template <int DIM>
 static __global__ void __launch_bounds__(THREADS, BLOCKS) flash_paged(paged_args a)
 {

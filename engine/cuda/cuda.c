@@ -160,7 +160,7 @@ static int attribute(int *out, enum cudaDeviceAttr which, const char *what, cog_
 
     if (e == cudaSuccess)
         return 0;
-    return cog_err_set(err, COG_EUNSUPPORTED, "the GPU does not tell its %s: %s", what,
+    return cog_err_set(err, COG_EDEVICE, "the GPU does not tell its %s: %s", what,
                        cudaGetErrorString(e));
 }
 
@@ -187,17 +187,15 @@ static int find_device(device *d, cog_err *err)
     if (e == cudaSuccess)
         e = cudaSetDevice(0);
     if (e != cudaSuccess)
-        return cog_err_set(err, COG_EUNSUPPORTED, "the GPU cannot be used: %s",
-                           cudaGetErrorString(e));
+        return cog_err_set(err, COG_EDEVICE, "the GPU cannot be used: %s", cudaGetErrorString(e));
     snprintf(d->name, sizeof(d->name), "%s", properties.name);
     if (d->major < 8)
-        return cog_err_set(err, COG_EUNSUPPORTED,
+        return cog_err_set(err, COG_EDEVICE,
                            "%s has compute capability %d.%d, at least 8.0 is needed", d->name,
                            d->major, d->minor);
     e = cudaMemGetInfo(&d->free, &d->total);
     if (e != cudaSuccess)
-        return cog_err_set(err, COG_EUNSUPPORTED, "the GPU does not start: %s",
-                           cudaGetErrorString(e));
+        return cog_err_set(err, COG_EDEVICE, "the GPU does not start: %s", cudaGetErrorString(e));
     return 0;
 }
 
@@ -206,7 +204,7 @@ static int check_config(const cog_device_config *c, cog_err *err)
     const cog_model_config *m = c->model;
 
     if (c->dtype != COG_F32 && c->dtype != COG_BF16)
-        return cog_err_set(err, COG_EUNSUPPORTED, "the cuda backend computes in f32 or bf16");
+        return cog_err_set(err, COG_EINVAL, "the cuda backend computes in f32 or bf16");
     if (c->max_rows < 1 || c->max_seqs < 1 || c->max_images < 1 || c->max_features < 0 ||
         c->n_blocks < 0 || c->n_positions < 1)
         return cog_err_set(err, COG_EINVAL,
@@ -218,7 +216,7 @@ static int check_config(const cog_device_config *c, cog_err *err)
         return cog_err_set(err, COG_EINVAL, "head_dim %d, heads %d, kv_heads %d do not fit",
                            m->head_dim, m->heads, m->kv_heads);
     if (m->head_dim > MAX_HEAD || m->vision.head_dim > MAX_HEAD)
-        return cog_err_set(err, COG_EUNSUPPORTED,
+        return cog_err_set(err, COG_ELIMIT,
                            "heads of %d and %d values: the cuda backend has at most %d",
                            m->head_dim, m->vision.head_dim, MAX_HEAD);
     return 0;
@@ -231,12 +229,13 @@ static int memory(cog_memory_plan *out, const cog_device_config *cfg, cog_err *e
     cog_device_config without_pages = *cfg;
     buffer list[N_DEVICE];
     device d = { 0 };
+    cog_err why = { 0 };
     int rc = check_config(cfg, err);
 
     if (rc == 0)
-        rc = cog_cuda_gemm_available(err); /* before anybody loads a model for it */
-    if (rc == 0)
         rc = find_device(&d, err);
+    if (rc == 0 && cog_cuda_gemm_available(&why) < 0) /* before anybody loads a model for it */
+        rc = cog_err_set(err, COG_EDEVICE, "%s", why.text);
     if (rc < 0)
         return rc;
     without_pages.n_blocks = 0;
@@ -482,6 +481,7 @@ static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err
     be->model = *cfg->model;
     be->cfg.model = &be->model;
     be->elem = cog_dtype_size(cfg->dtype);
+    be->sms = d.sms;
     be->bucket = -1;
     cog_cuda_lay_step(&be->at, cfg);
     be->is_seen = cog_array(uint64_t, ((size_t)be->model.vocab + 63) / 64);

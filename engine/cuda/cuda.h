@@ -100,6 +100,7 @@ struct cog_backend {
     cog_device_config cfg;
     cog_model_config model; /* a copy of *cfg.model */
     size_t elem;            /* bytes of an element */
+    int sms;                /* multiprocessors */
     bool dependent;         /* kernels may start early: 9.0 and later, by device and code */
     bool failed;            /* a device error was seen: final */
     char text[384];         /* describe */

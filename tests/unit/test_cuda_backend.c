@@ -729,7 +729,7 @@ static void refused_configurations(void **state)
     cog_err err = { 0 };
 
     describe(d, &shapes[0], COG_F16);
-    assert_int_equal(cog_cuda_ops.memory(&plan, &d->cfg, &err), COG_EUNSUPPORTED);
+    assert_int_equal(cog_cuda_ops.memory(&plan, &d->cfg, &err), COG_EINVAL);
     describe(d, &shapes[0], COG_F32);
     assert_int_equal(cog_cuda_ops.memory(&plan, &d->cfg, &err), 0);
     assert_true(plan.total > 0 && plan.activations > 0 && plan.workspace > 0 && plan.page > 0);
@@ -744,7 +744,11 @@ static void refused_configurations(void **state)
     assert_int_equal(cog_cuda_ops.memory(&plan, &d->cfg, &err), COG_EINVAL);
     d->cfg.block = BLOCK;
     d->m.head_dim = 258;
-    assert_int_equal(cog_cuda_ops.memory(&plan, &d->cfg, &err), COG_EUNSUPPORTED);
+    assert_int_equal(cog_cuda_ops.memory(&plan, &d->cfg, &err), COG_ELIMIT);
+    d->m.head_dim = 16;
+    cudaemu_set(CUDAEMU_CAPABILITY, 75);
+    assert_int_equal(cog_cuda_ops.memory(&plan, &d->cfg, &err), COG_EDEVICE);
+    cudaemu_set(CUDAEMU_CAPABILITY, 90);
     assert_null(be);
     cog_free(d);
 }
