@@ -168,8 +168,8 @@ typedef struct cog_backend_ops {
      * says which and why. */
     int (*memory)(cog_memory_plan *out, const cog_device_config *cfg, cog_err *err);
 
-    /* Reserves everything a step needs: nothing allocates on the device afterwards but weights and
-     * activations. */
+    /* Reserves everything a step needs: nothing allocates on the device afterwards but weights,
+     * activations, and a kind of step that is repeated for the first time and can do without. */
     int (*open)(cog_backend **out, const cog_device_config *cfg, cog_err *err);
     void (*close)(cog_backend *be); /* NULL is fine; weights and activations were freed before */
 

@@ -605,8 +605,9 @@ void cog_cuda_forget(cog_backend *be)
     }
 }
 
-/* Calls issue while the stream records. 0, the error of issue, or COG_EUNSUPPORTED when nothing
- * could be recorded. */
+/* Calls issue while the stream records, when a bucket is met for the first time: that allocates,
+ * within what memory() allows for it, and when there is no memory steps are issued instead. 0, the
+ * error of issue, or COG_EUNSUPPORTED when nothing could be recorded. */
 static int record(cog_backend *be, int (*issue)(void *arg), void *arg)
 {
     cudaStream_t s = be->decoder.stream;
