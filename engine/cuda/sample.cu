@@ -17,8 +17,12 @@ namespace
 constexpr int THREADS = 512, BINS = 1024, DIGIT = 8;
 
 struct sample_shared {
-    unsigned long long bin[BINS]; /* counts or weights, best first */
+    union {
+        unsigned long long bin[BINS]; /* counts or weights, best first */
+        unsigned half[2 * BINS];      /* their low and high halves */
+    };
     unsigned long long warp[32];
+    uint32_t low[32];
     unsigned long long total, before;
     int found;
 };
@@ -88,13 +92,18 @@ COG_DEVICE unsigned long long warp_scan(unsigned long long x)
     return x;
 }
 
-/* The rank, with the id in its low half, of the highest logit; 0 when there is none above
- * -infinity. All threads get it. */
-template <typename T> COG_DEVICE unsigned long long best_of(const T *logits, int vocab)
+struct extremes {
+    unsigned long long best; /* the rank of the highest, with the id in its low half; 0: none */
+    uint32_t low;            /* the key of the lowest */
+};
+
+/* Of the logits above -infinity. All threads get them. */
+template <typename T> COG_DEVICE extremes extremes_of(const T *logits, int vocab)
 {
     sample_shared &shared = cog_shared<sample_shared>();
     int warps = static_cast<int>(blockDim.x) / 32;
     unsigned long long best = 0;
+    uint32_t low = UINT32_MAX;
 
     for (int at = static_cast<int>(threadIdx.x) * cog_piece<T>; at < vocab;
          at += static_cast<int>(blockDim.x) * cog_piece<T>) {
@@ -102,24 +111,32 @@ template <typename T> COG_DEVICE unsigned long long best_of(const T *logits, int
         cog_load_piece(v, logits, at, vocab);
 #pragma unroll
         for (int j = 0; j < cog_piece<T>; j++) {
-            unsigned long long rank = static_cast<unsigned long long>(key_of(v[j])) << 32 |
-                                      ~static_cast<unsigned>(at + j);
-            if (at + j < vocab && v[j] > -INFINITY && rank > best)
-                best = rank;
+            uint32_t key = key_of(v[j]);
+            unsigned long long rank =
+                static_cast<unsigned long long>(key) << 32 | ~static_cast<unsigned>(at + j);
+            if (at + j >= vocab || !(v[j] > -INFINITY))
+                continue;
+            best = rank > best ? rank : best;
+            low = min(low, key);
         }
     }
 #pragma unroll
     for (int mask = 16; mask > 0; mask /= 2) {
         unsigned long long other = __shfl_xor_sync(0xffffffffu, best, mask);
         best = other > best ? other : best;
+        low = min(low, __shfl_xor_sync(0xffffffffu, low, mask));
     }
-    if (threadIdx.x % 32 == 0)
+    if (threadIdx.x % 32 == 0) {
         shared.warp[threadIdx.x / 32] = best;
+        shared.low[threadIdx.x / 32] = low;
+    }
     __syncthreads();
-    for (int w = 0; w < warps; w++)
+    for (int w = 0; w < warps; w++) {
         best = shared.warp[w] > best ? shared.warp[w] : best;
+        low = min(low, shared.low[w]);
+    }
     __syncthreads();
-    return best;
+    return { best, low };
 }
 
 /* ---- the cut ---- */
@@ -203,8 +220,10 @@ COG_DEVICE void fill_bins(const row<T> &r, const search &s, uint64_t floor, int 
                 bin = mask - (static_cast<int>(rank >> shift) & mask);
             }
             weight = weight_of(r, v[j]);
-            if (weight > 0)
-                atomicAdd(&shared.bin[bin], s.by_weight ? weight : 1ull);
+            if (weight > 0 && s.by_weight)
+                atomicAdd(&shared.bin[bin], static_cast<unsigned long long>(weight));
+            else if (weight > 0) /* 64 bits would be a loop of compare and swap */
+                atomicAdd(&shared.half[2 * bin], 1u);
         }
     }
 }
@@ -314,10 +333,18 @@ COG_DEVICE void draw_by_id(int32_t *token, const row<T> &r, uint64_t cut, uint64
         walk(token, r, cut, first, end, before, target);
 }
 
+/* How far below the highest logit the bins reach: no token weighs anything 28 temperatures below
+ * it, and none lies below the lowest. Not so little that BINS divided by it would overflow. */
+COG_DEVICE float bins_range(float max, float low, float temperature)
+{
+    return fmaxf(fminf(28 * temperature, max - low), 1e-30f);
+}
+
 template <typename T>
 COG_DEVICE void pick(int32_t *token, const T *logits, int vocab, const cog_cuda_draw &d)
 {
-    unsigned long long best = best_of(logits, vocab);
+    extremes e = extremes_of(logits, vocab);
+    unsigned long long best = e.best;
     float max = logit_of(static_cast<uint32_t>(best >> 32));
     uint64_t cut = 0;
 
@@ -334,7 +361,7 @@ COG_DEVICE void pick(int32_t *token, const T *logits, int vocab, const cog_cuda_
                  max,
                  1 / static_cast<double>(d.temperature),
                  d.min_p,
-                 BINS / (28 * d.temperature) };
+                 BINS / bins_range(max, logit_of(e.low), d.temperature) };
     if (d.top_k > 0)
         cut = cut_of(r, search{ false, 0, static_cast<unsigned long long>(d.top_k) }, 0, true);
     if (d.top_p < 1)
