@@ -138,11 +138,16 @@ __global__ void __launch_bounds__(COG_ROW_THREADS)
 
     x += blockIdx.x * ld_x;
     y += blockIdx.x * ld_y;
+    /* On its way while the moments are taken, where that costs no block of the multiprocessor. */
+    bool is_early = CHUNKS == 1 && span<T, CHUNKS>() >= cols;
+    if (is_early)
+        load<T, CHUNKS>(residual, x, 0, cols);
     float2 m = moments<T, CHUNKS>(v, y, cols, eps);
     for (int base = 0; base < cols; base += span<T, CHUNKS>()) {
         if (span<T, CHUNKS>() < cols)
             load<T, CHUNKS>(v, y, base, cols);
-        load<T, CHUNKS>(residual, x, base, cols);
+        if (!is_early)
+            load<T, CHUNKS>(residual, x, base, cols);
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             apply(v[c], m, w, b, place<T>(base, c), cols);
