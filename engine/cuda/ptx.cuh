@@ -73,14 +73,16 @@ COG_DEVICE void cog_ldmatrix_x4(uint32_t r[4], const void *shared_row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(cog_shared_address(shared_row)));
+                 : "r"(cog_shared_address(shared_row))
+                 : "memory");
 }
 
 COG_DEVICE void cog_ldmatrix_x4_trans(uint32_t r[4], const void *shared_row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(cog_shared_address(shared_row)));
+                 : "r"(cog_shared_address(shared_row))
+                 : "memory");
 }
 
 /* Copies 16 bytes, both sides 16-byte aligned, past the registers; zeros when not valid (global is
