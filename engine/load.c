@@ -6,8 +6,26 @@
 #include "engine/rope.h"
 #include "engine/self_check.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+
+/* What a self-check depends on. */
+typedef struct device_kind {
+    const cog_backend_ops *ops;
+    cog_dtype dtype;
+    int block, heads, kv_heads, head_dim, vision_head_dim;
+    float rms_eps, vision_eps;
+    bool batch_invariant;
+} device_kind;
+
+/* The device is the same for all engines of a process, so one check of a kind is enough; a program
+ * that opens many (the tests' do) is not slowed down by the others. */
+static struct {
+    pthread_mutex_t lock;
+    device_kind kind[16];
+    int n;
+} sound = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 typedef struct progress_to {
     bool (*fn)(void *arg, double fraction); /* NULL is fine */
@@ -114,12 +132,41 @@ static int plan_pages(cog_device_config *d, const cog_loaded *l, const cog_memor
                             (double)cfg->memory_utilization, err);
 }
 
+static bool is_same_kind(const device_kind *x, const device_kind *y)
+{
+    return x->ops == y->ops && x->dtype == y->dtype && x->block == y->block &&
+           x->heads == y->heads && x->kv_heads == y->kv_heads && x->head_dim == y->head_dim &&
+           x->vision_head_dim == y->vision_head_dim && x->rms_eps == y->rms_eps &&
+           x->vision_eps == y->vision_eps && x->batch_invariant == y->batch_invariant;
+}
+
+static int self_check_once(const cog_backend_ops *ops, const cog_device_config *d, cog_err *err)
+{
+    const cog_model_config *m = d->model;
+    const device_kind kind = { ops,           d->dtype,          d->block,           m->heads,
+                               m->kv_heads,   m->head_dim,       m->vision.head_dim, m->rms_eps,
+                               m->vision.eps, d->batch_invariant };
+    bool known = false;
+    int rc;
+
+    pthread_mutex_lock(&sound.lock);
+    for (int i = 0; i < sound.n; i++)
+        known |= is_same_kind(&sound.kind[i], &kind);
+    pthread_mutex_unlock(&sound.lock);
+    rc = known ? 0 : cog_self_check(ops, d, err);
+    pthread_mutex_lock(&sound.lock);
+    if (rc == 0 && !known && sound.n < (int)(sizeof(sound.kind) / sizeof(sound.kind[0])))
+        sound.kind[sound.n++] = kind;
+    pthread_mutex_unlock(&sound.lock);
+    return rc;
+}
+
 /* The pages are counted once more after the check: by then the device's libraries and our own
  * machine code are loaded and part of what is used. */
 static int check_device(cog_device_config *d, cog_memory_plan *plan, const cog_loaded *l,
                         const cog_engine_config *cfg, cog_err *err)
 {
-    int rc = cog_self_check(l->ops, d, err);
+    int rc = self_check_once(l->ops, d, err);
 
     if (rc == 0)
         rc = l->ops->memory(plan, d, err);
