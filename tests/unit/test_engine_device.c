@@ -26,6 +26,8 @@ static struct {
     uint64_t total_mib; /* of its memory */
     uint64_t code_mib;  /* that it keeps from the first opening on */
     int n_opened;
+    int block; /* and is_invariant: a device is checked once for each kind of engine */
+    bool is_invariant;
     bool is_wrong;     /* it computes something else */
     _Atomic int fails; /* a part that fails from now on */
     _Atomic bool is_serving;
@@ -256,6 +258,8 @@ static cog_engine_config config_of(const char *backend)
     cfg.threads = 1;
     cfg.max_seqs = 16; /* a forked answer always finds room */
     cfg.step_tokens = 40;
+    cfg.block = device.block;
+    cfg.batch_invariant = device.is_invariant;
     return cfg;
 }
 
@@ -289,6 +293,7 @@ static int reset(void **state)
 {
     memset(&device, 0, sizeof(device));
     device.total_mib = 512;
+    device.block = cog_engine_defaults.block;
     return 0;
 }
 
@@ -488,6 +493,7 @@ static void a_large_device_is_used(void **state)
     /* what the device keeps once it was in use is no room for pages */
     device.n_opened = 0;
     device.code_mib = 64;
+    device.is_invariant = true; /* a kind that was not checked yet */
     open_rig(&r, "cuda");
     assert_int_equal(cog_engine_get_info(r.e)->n_blocks, n - 64 * 1024 / page_kib);
     close_rig(&r);
@@ -591,6 +597,8 @@ static void loading_stops_between_its_phases(void **state)
     for (int n = 0; n < 4; n++) {
         cog_loaded l = { 0 };
         cog_err err = { 0 };
+        cfg.dtype = "bf16";
+        cfg.block = 16 << n;
         s.left = n;
         device.n_opened = 0;
         assert_int_equal(cog_load(&l, &cfg, stop_later, &s, &err), COG_ECANCELED);
@@ -607,6 +615,7 @@ static void a_device_that_computes_something_else_is_refused(void **state)
     rig r = { 0 };
 
     device.is_wrong = true;
+    device.block = 64;
     assert_int_equal(try_open(&r, "auto", &err), COG_EDEVICE);
     assert_non_null(strstr(err.text, "self-check failed: decoder layer"));
     close_rig(&r);
