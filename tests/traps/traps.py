@@ -74,15 +74,22 @@ class Copy:
     @staticmethod
     def program(test):
         """The program of a test, seen from the build folder."""
-        return f'tests/unit/test_{test}' if isinstance(test, str) else 'tests/golden/golden'
+        if isinstance(test, str):
+            return f'tests/unit/test_{test}'
+        if test[0] == 'conform':
+            return 'tests/conform/conform_cuda'
+        return 'tests/golden/golden_emu' if test[2:] == ('cuda',) else 'tests/golden/golden'
 
     def failures(self, test):
         """What fails in a test: names of functions, or a word about how it ended."""
         env = {**os.environ, 'COG_SOURCE_ROOT': self.source, 'CMOCKA_MESSAGE_OUTPUT': 'TAP'}
         args, name = [], test
-        if not isinstance(test, str):
+        if test[0] == 'conform':
+            args, name = ['--op', test[1]], 'conform_cuda ' + test[1]
+        elif not isinstance(test, str):
             # the scalar kernels: every machine has them
-            args = [os.path.join(self.source, 'tests', 'golden', 'fixtures', test[0]), test[1], '0']
+            args = [os.path.join(self.source, 'tests', 'golden', 'fixtures', test[0]), test[1],
+                    *(test[2:] or ['0'])]
             name = 'golden ' + ' '.join(test)
         try:
             ran = subprocess.run([os.path.join(self.build, self.program(test)), *args],
