@@ -82,9 +82,13 @@ static void open_rig(rig *r, cog_engine_config cfg, int n_requests)
         fail_msg("%s", err.text);
 }
 
-static void take_events(rig *r, uint64_t timeout_ns)
+/* Whether there were any. */
+static bool take_events(rig *r, uint64_t timeout_ns)
 {
-    for (cog_event *ev = cog_engine_wait_events(r->e, timeout_ns), *next; ev; ev = next) {
+    cog_event *ev = cog_engine_wait_events(r->e, timeout_ns), *next;
+    bool any = ev != NULL;
+
+    for (; ev; ev = next) {
         outcome *o = &r->out[ev->id];
 
         next = (cog_event *)ev->link.next;
@@ -109,15 +113,16 @@ static void take_events(rig *r, uint64_t timeout_ns)
         }
         cog_event_free(ev);
     }
+    return any;
 }
 
+/* An engine that says nothing for 100 s is stuck. */
 static void wait_for(rig *r, int n_ended)
 {
-    uint64_t give_up = cog_now_ns() + 100000000000u;
-
-    while (r->n_ended < n_ended) {
-        take_events(r, 1000000000);
-        assert_true(cog_now_ns() < give_up);
+    for (int silent = 0; r->n_ended < n_ended; silent++) {
+        if (take_events(r, 1000000000))
+            silent = 0;
+        assert_true(silent < 100);
     }
 }
 
@@ -858,7 +863,7 @@ static void a_folder_that_does_not_load_says_why(void **state)
     assert_int_equal(cog_engine_open(&e, &cfg, &err), COG_EINVAL);
 }
 
-/* With an argument only the tests whose names match it: all take long on the emulator. */
+/* With an argument only the tests whose names match it. */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
