@@ -1,6 +1,7 @@
 """The server with its CUDA backend on the emulator against the server on the CPU: emulated.py
 COGWHEEL-EMULATED COGWHEEL MODEL. The same questions must get the same answers. Prints TAP.
 """
+import concurrent.futures
 import json
 import os
 import sys
@@ -8,11 +9,12 @@ import threading
 import time
 
 import tap
-from server import Server, joined, picture_part, question, stream_chunks
+from server import STOP_S, Server, joined, picture_part, question, stream_chunks
 
 TYPES = {'.jpg': 'image/jpeg', '.png': 'image/png', '.webp': 'image/webp', '.gif': 'image/gif'}
 SECONDS = 30  # for as many questions as there is time for, but for some in any case
 LEAST = 8
+LAUNCHES = 2000  # of kernels, until the device breaks: well after the start
 
 
 def asks(folder):
@@ -71,15 +73,42 @@ def the_backend_is_the_one_asked_for(state):
         assert state[side].events('memory_plan')[0]['backend'] == side
 
 
+def a_broken_device_ends_the_server(state):
+    """Requests under way and waiting end with an error, the program with 1."""
+    os.environ['CUDAEMU_FAIL_AFTER'] = str(LAUNCHES)
+    try:
+        server = Server(state['binary'], state['model'], '--backend', 'cuda')
+    finally:
+        del os.environ['CUDAEMU_FAIL_AFTER']
+    with server:
+        good = []
+
+        def ask_until_refused():
+            while True:
+                status, _, answer = server.chat(state['asks'][0])
+                if status != 200:
+                    return status, answer['error']
+                good.append(answer)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            ends = [f.result() for f in [pool.submit(ask_until_refused) for _ in range(2)]]
+        assert good, 'it broke before the first answer'
+        assert all(status in (500, 503) for status, _ in ends), ends
+        assert 500 in (status for status, _ in ends), ends
+        assert server.process.wait(STOP_S) == 1
+        assert server.events('engine_failed'), server.log()
+
+
 def main():
     """Both servers in f32, where no two tokens are equally likely."""
     emulated, native, model = (os.path.abspath(a) for a in sys.argv[1:4])
     tap.need_model(model)
     with Server(emulated, model, '--backend', 'cuda', '--dtype', 'f32') as cuda, \
          Server(native, model, '--backend', 'cpu', '--dtype', 'f32') as cpu:
-        state = {'cuda': cuda, 'cpu': cpu, 'asks': list(asks(model))}
+        state = {'cuda': cuda, 'cpu': cpu, 'binary': emulated, 'model': model,
+                 'asks': list(asks(model))}
         return tap.run([the_backend_is_the_one_asked_for, answers_are_those_of_the_cpu,
-                        company_changes_nothing], state)
+                        company_changes_nothing, a_broken_device_ends_the_server], state)
 
 
 sys.exit(main())
