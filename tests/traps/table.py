@@ -272,4 +272,8 @@ TRAPS = [
      [('attention_rows.cu', 'for (int segment = 0; segment < item.total; segment++)',
        'for (int segment = 0; segment == 0 || segment + 1 < item.total; segment++)')],
      [('conform', 'attention_rows', 'cuda')]),
+    ('cuda: padding rows write a page of a sequence',
+     [('step.c', '(size_t)at->max_blocks] = be->cfg.n_blocks;',
+       '(size_t)at->max_blocks] = 0;')],
+     ['cuda_backend']),
 ]

@@ -58,7 +58,8 @@ class Copy:
     def __init__(self, folder):
         self.source, self.build = os.path.join(folder, 'source'), os.path.join(folder, 'build')
         shutil.copytree(ROOT, self.source, ignore=IGNORED)
-        self.run('meson', 'setup', self.build, self.source, '-Dtests=enabled', '--optimization=1')
+        self.run('meson', 'setup', self.build, self.source, '-Dtests=enabled', '-Dcuda=disabled',
+                 '--optimization=1')
         self.files = files_of(self.source)
 
     def run(self, *command):

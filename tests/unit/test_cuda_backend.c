@@ -225,8 +225,10 @@ static void duo_open(duo *d, const shape *s, cog_dtype dtype, bool invariant)
             assert_int_equal(e->op->act_new(e->be, &e->features[f], d->m.image_tokens, d->m.hidden),
                              0);
     }
+    /* 7 divides no factor of it. Page 0 begins sequence 0, so that a row that writes where it must
+     * not (a padding row's page is none of these) shows. */
     for (int i = 0; i < MAX_SEQS * MAX_BLOCKS; i++)
-        d->table[i] = (i * 7 + 3) % (MAX_SEQS * MAX_BLOCKS); /* 7 divides no factor of it */
+        d->table[i] = i * 7 % (MAX_SEQS * MAX_BLOCKS);
 }
 
 static void duo_close(duo *d)
