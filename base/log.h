@@ -5,7 +5,7 @@
  *
  * Error: someone must act. Warn: degraded, says what was done instead. Info: start, stop, one line
  * per request. Debug: for developers. Never prompts, pictures, answers or keys; never per token.
- * Any thread. The level is the program's only mutable global. */
+ * Any thread. The level is global. */
 #ifndef COG_BASE_LOG_H
 #define COG_BASE_LOG_H
 
