@@ -28,6 +28,14 @@ COG_HOST_DEVICE double cog_rng_unit(uint64_t bits)
     return (double)(bits >> 11) * 0x1.0p-53;
 }
 
+/* A float in [center - spread, center + spread) from the top 24 bits, the same on every machine. */
+COG_HOST_DEVICE float cog_rng_around(uint64_t bits, float center, float spread)
+{
+    float unit = (float)(bits >> 40) * 0x1p-24f;
+
+    return center + spread * (2 * unit - 1);
+}
+
 /* A sequential stream for tests and simulations. */
 typedef struct cog_rng {
     uint64_t key, counter;

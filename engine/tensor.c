@@ -44,3 +44,37 @@ void cog_tensor_read(float *dst, const cog_tensor *t, size_t first, size_t n)
         break;
     }
 }
+
+int64_t cog_tensor_rows(const cog_tensor *t)
+{
+    return t->n_dims < 2 ? 1 : t->dim[0];
+}
+
+int64_t cog_tensor_cols(const cog_tensor *t)
+{
+    int64_t n = t->n_dims < 1 ? 1 : t->dim[t->n_dims - 1];
+
+    for (int d = 1; d < t->n_dims - 1; d++)
+        n *= t->dim[d];
+    return n;
+}
+
+int cog_tensor_stack(int64_t *rows, int64_t *cols, const cog_tensor *const *parts, int n_parts,
+                     cog_err *err)
+{
+    int64_t sum = 0, width = n_parts > 0 ? cog_tensor_cols(parts[0]) : 0;
+
+    if (n_parts < 1)
+        return cog_err_set(err, COG_EFORMAT, "a parameter of no tensors");
+    for (int i = 0; i < n_parts; i++) {
+        sum += cog_tensor_rows(parts[i]);
+        if (cog_tensor_cols(parts[i]) != width)
+            return cog_err_set(err, COG_EFORMAT,
+                               "tensors '%s' and '%s' cannot be stacked: rows of %lld and %lld",
+                               parts[0]->name, parts[i]->name, (long long)width,
+                               (long long)cog_tensor_cols(parts[i]));
+    }
+    *rows = sum;
+    *cols = width;
+    return 0;
+}

@@ -2,6 +2,8 @@
 #ifndef COG_ENGINE_TENSOR_H
 #define COG_ENGINE_TENSOR_H
 
+#include "base/err.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -58,5 +60,15 @@ static inline float cog_round_bf16(float value)
 
 /* dst[i] = element first + i of t, for i < n. Any alignment, any dtype. */
 void cog_tensor_read(float *dst, const cog_tensor *t, size_t first, size_t n);
+
+/* A tensor as a matrix: [out, in, k, k] counts as [out, in * k * k], [n] and [1, 1, n] as [1, n].
+ */
+int64_t cog_tensor_rows(const cog_tensor *t);
+int64_t cog_tensor_cols(const cog_tensor *t);
+
+/* The size of n_parts tensors' rows, one below the other. COG_EFORMAT when their columns differ or
+ * there is none. */
+int cog_tensor_stack(int64_t *rows, int64_t *cols, const cog_tensor *const *parts, int n_parts,
+                     cog_err *err);
 
 #endif

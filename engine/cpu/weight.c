@@ -16,27 +16,12 @@ typedef struct pack_job {
     float center, spread;
 } pack_job;
 
-static int64_t tensor_rows(const cog_tensor *t)
-{
-    return t->n_dims < 2 ? 1 : t->dim[0];
-}
-
-static int64_t tensor_cols(const cog_tensor *t)
-{
-    int64_t n = t->n_dims < 1 ? 1 : t->dim[t->n_dims - 1];
-
-    for (int d = 1; d < t->n_dims - 1; d++)
-        n *= t->dim[d];
-    return n;
-}
-
 static void random_piece(const pack_job *j, float *dst, int row, int first, int n)
 {
     uint64_t at = (uint64_t)row * (uint64_t)j->w->cols + (uint64_t)first;
 
     for (int i = 0; i < n; i++) {
-        float unit = (float)(cog_rng_at(j->key, at + (uint64_t)i) >> 40) * 0x1p-24f;
-        dst[i] = j->center + j->spread * (2 * unit - 1);
+        dst[i] = cog_rng_around(cog_rng_at(j->key, at + (uint64_t)i), j->center, j->spread);
     }
 }
 
@@ -53,8 +38,8 @@ static void read_piece(const pack_job *j, void *dst, int row, int first, int n)
         return;
     }
     t = j->parts[0];
-    for (int i = 0; row >= tensor_rows(t); t = j->parts[++i])
-        row -= (int)tensor_rows(t);
+    for (int i = 0; row >= cog_tensor_rows(t); t = j->parts[++i])
+        row -= (int)cog_tensor_rows(t);
     at = (size_t)row * (size_t)j->w->cols + (size_t)first;
     if (t->dtype == j->be->kern.dtype) {
         memcpy(dst, (const char *)t->data + at * j->be->elem, (size_t)n * j->be->elem);
@@ -138,29 +123,18 @@ int cog_cpu_weight(cog_backend *be, cog_weight **out, const cog_tensor *const *p
 {
     cog_weight *w = cog_new(cog_weight);
     pack_job j = { .be = be, .w = w, .parts = parts };
-    int64_t rows = 0;
-    int rc;
+    int64_t rows, cols;
+    int rc = cog_tensor_stack(&rows, &cols, parts, n_parts, err);
 
-    for (int i = 0; i < n_parts; i++) {
-        rows += tensor_rows(parts[i]);
-        if (tensor_cols(parts[i]) != tensor_cols(parts[0])) {
-            rc = cog_err_set(err, COG_EFORMAT,
-                             "tensors '%s' and '%s' cannot be stacked: rows of "
-                             "%lld and %lld",
-                             parts[0]->name, parts[i]->name, (long long)tensor_cols(parts[0]),
-                             (long long)tensor_cols(parts[i]));
-            goto fail;
-        }
-    }
-    if (n_parts < 1 || rows < 1 || rows > INT_MAX - COG_PANEL || tensor_cols(parts[0]) < 1 ||
-        tensor_cols(parts[0]) > INT_MAX / 8) {
-        rc = cog_err_set(err, COG_EFORMAT, "tensor '%s' has a size out of range",
-                         n_parts < 1 ? "" : parts[0]->name);
+    if (rc < 0)
+        goto fail;
+    if (rows < 1 || rows > INT_MAX - COG_PANEL || cols < 1 || cols > INT_MAX / 8) {
+        rc = cog_err_set(err, COG_EFORMAT, "tensor '%s' has a size out of range", parts[0]->name);
         goto fail;
     }
     w->use = use;
     w->rows = (int)rows;
-    w->cols = (int)tensor_cols(parts[0]);
+    w->cols = (int)cols;
     rc = use == COG_USE_VECTOR ? make_vector(&j) : make_data(&j);
     if (rc < 0) {
         cog_err_set(err, rc, "no memory for tensor '%s'", parts[0]->name);

@@ -92,8 +92,8 @@ __global__ void __launch_bounds__(COG_ROW_THREADS)
     for (int j = 0; j < cog_piece<T>; j++) {
         uint64_t index =
             static_cast<uint64_t>(r) * static_cast<uint64_t>(cols) + static_cast<uint64_t>(at + j);
-        float unit = static_cast<float>(cog_rng_at(key, index) >> 40) * 0x1p-24f;
-        v[j] = at + j < cols ? center + spread * (2 * unit - 1) : 0.0f;
+        float value = cog_rng_around(cog_rng_at(key, index), center, spread);
+        v[j] = at + j < cols ? value : 0.0f;
     }
     cog_store_piece(dst + r * static_cast<size_t>(ld), at, ld, v);
 }

@@ -179,20 +179,6 @@ typedef struct fill_job {
     size_t first, n;
 } fill_job;
 
-static int64_t tensor_rows(const cog_tensor *t)
-{
-    return t->n_dims < 2 ? 1 : t->dim[0];
-}
-
-static int64_t tensor_cols(const cog_tensor *t)
-{
-    int64_t n = t->n_dims < 1 ? 1 : t->dim[t->n_dims - 1];
-
-    for (int d = 1; d < t->n_dims - 1; d++)
-        n *= t->dim[d];
-    return n;
-}
-
 /* dst, aligned for the type = n elements of t from `first` on. */
 static void convert(const cog_cuda_weights *ws, char *dst, const cog_tensor *t, size_t first,
                     size_t n)
@@ -223,9 +209,9 @@ static void fill(const fill_job *j, char *dst, size_t first, size_t n)
     size_t ld = j->w->ld, cols = (size_t)j->w->cols, elem = j->ws->elem;
     size_t row = first / ld, col = first % ld, rows;
 
-    for (; row >= (size_t)tensor_rows(*t); t++)
-        row -= (size_t)tensor_rows(*t);
-    rows = (size_t)tensor_rows(*t);
+    for (; row >= (size_t)cog_tensor_rows(*t); t++)
+        row -= (size_t)cog_tensor_rows(*t);
+    rows = (size_t)cog_tensor_rows(*t);
     while (n > 0) {
         /* To the end of the row, or of the tensor where rows follow each other without gaps. */
         size_t left = ld == cols ? (rows - row) * cols - col : ld - col, take;
@@ -242,7 +228,7 @@ static void fill(const fill_job *j, char *dst, size_t first, size_t n)
         row += (col + take) / ld;
         col = (col + take) % ld;
         while (row == rows && n > 0) {
-            rows = (size_t)tensor_rows(*++t);
+            rows = (size_t)cog_tensor_rows(*++t);
             row = 0;
         }
     }
@@ -316,16 +302,11 @@ int cog_cuda_weights_upload(cog_cuda_weights *ws, cog_weight **out, const cog_te
                             int n_parts, cog_weight_use use, cog_err *err)
 {
     cog_weight *w = NULL;
-    int64_t rows = 0, cols = n_parts > 0 ? tensor_cols(parts[0]) : 0;
-    int rc;
+    int64_t rows, cols;
+    int rc = cog_tensor_stack(&rows, &cols, parts, n_parts, err);
 
-    for (int i = 0; i < n_parts; i++) {
-        rows += tensor_rows(parts[i]);
-        if (tensor_cols(parts[i]) != cols)
-            return cog_err_set(
-                err, COG_EFORMAT, "tensors '%s' and '%s' cannot be stacked: rows of %lld and %lld",
-                parts[0]->name, parts[i]->name, (long long)cols, (long long)tensor_cols(parts[i]));
-    }
+    if (rc < 0)
+        return rc;
     rc = make(ws, &w, rows, cols, use, err);
     if (rc < 0)
         goto fail;
@@ -336,7 +317,7 @@ int cog_cuda_weights_upload(cog_cuda_weights *ws, cog_weight **out, const cog_te
     return 0;
 
 fail:
-    cog_err_prefix(err, "tensor '%s'", n_parts > 0 ? parts[0]->name : "");
+    cog_err_prefix(err, "tensor '%s'", parts[0]->name);
     cog_cuda_weights_free(ws, w);
     return rc;
 }
