@@ -1,8 +1,8 @@
 /* gemm_load.c - finds cuBLASLt when the first object is opened, so that one binary runs on machines
  * that do not have it. */
 #include "engine/cuda/gemm_lt.h"
+#include "engine/cuda/library.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,14 +28,10 @@ static int names(library_name out[MAX_NAMES])
 static int load_one(cog_cublaslt *lt, const char *name, cublasLtHandle_t *handle, cog_err *err)
 {
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
-    const char *reason;
+    int rc = cog_cuda_library_open(&lt->library, name, err);
 
-    /* What it registers at exit must still be there then. */
-    lt->library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!lt->library) {
-        reason = dlerror();
-        return cog_err_set(err, COG_EUNSUPPORTED, "%s", reason ? reason : "no reason given");
-    }
+    if (rc < 0)
+        return rc;
 #define FIND(f)                                                   \
     lt->f = (__typeof__(lt->f))dlsym(lt->library, "cublasLt" #f); \
     if (!lt->f)                                                   \

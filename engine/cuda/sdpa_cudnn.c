@@ -8,10 +8,10 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "engine/cuda/kernels.h"
+#include "engine/cuda/library.h"
 #include "engine/tensor.h"
 
 #include <cudnn.h>
-#include <dlfcn.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -73,32 +73,26 @@ static const char *const parts[] = {
     "libcudnn_heuristic.so.9",
 };
 
-static int open_library(void **out, const char *name, cog_err *err)
-{
-    const char *reason;
-
-    *out = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (*out)
-        return 0;
-    reason = dlerror();
-    return cog_err_set(err, COG_EUNSUPPORTED, "%s: %s", name, reason ? reason : "not loaded");
-}
-
 static int load(library *dnn, cog_err *err)
 {
-    static const char name[] = "libcudnn.so.9";
+    const char *name = NULL;
     int rc = 0;
 
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts) && rc == 0; i++) {
         void *part;
-        rc = open_library(&part, parts[i], err);
+        name = parts[i];
+        rc = cog_cuda_library_open(&part, name, err);
         if (rc == 0)
             dlclose(part);
     }
-    if (rc == 0)
-        rc = open_library(&dnn->handle, name, err);
-    if (rc < 0)
+    if (rc == 0) {
+        name = "libcudnn.so.9";
+        rc = cog_cuda_library_open(&dnn->handle, name, err);
+    }
+    if (rc < 0) {
+        cog_err_prefix(err, "%s", name);
         return rc;
+    }
 #define FIND(f)                                                  \
     dnn->f = (__typeof__(dnn->f))dlsym(dnn->handle, "cudnn" #f); \
     if (!dnn->f)                                                 \
