@@ -312,6 +312,42 @@ COG_DEVICE const cog_bf16 (*finish(state<DIM> &r, flash_shared<DIM, V> &s))[DIM 
     return to;
 }
 
+/* The tile's queries, n of which there are, on their way to where the second tile of keys will be;
+ * at(i) is where query i starts. LANES lanes to a row, 16 bytes each. */
+template <int DIM, typename View, typename At>
+COG_DEVICE void load_queries(flash_shared<DIM, View> &s, const cog_bf16 *q, int n, int head_dim,
+                             const At &at)
+{
+    using D = deal<DIM>;
+    int lane = static_cast<int>(threadIdx.x) % D::LANES;
+
+#pragma unroll
+    for (int i = static_cast<int>(threadIdx.x) / D::LANES; i < COG_FLASH_ROWS; i += D::ROWS) {
+        bool is_row = i < n && lane * 8 < head_dim;
+        const cog_bf16 *row = is_row ? q + at(i) + lane * 8 : q;
+        if (lane < D::CHUNKS)
+            cog_cp_async_16(&s.k[1][i][lane * 8], row, is_row);
+    }
+}
+
+/* A warp stores its own rows. */
+template <int DIM, typename View, typename At>
+COG_DEVICE void store_rows(const flash_shared<DIM, View> &s, const cog_bf16 (*from)[DIM + PAD],
+                           int n, int head_dim, const At &at)
+{
+    using D = deal<DIM>;
+    int lane = static_cast<int>(threadIdx.x) % D::LANES;
+    int first =
+        static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / D::LANES;
+
+#pragma unroll
+    for (int i = 0; i < 16; i += 32 / D::LANES) {
+        int row = first + i;
+        if (row < n && lane * 8 < head_dim)
+            store_16(s.w.out + at(row) + lane * 8, &from[row][lane * 8]);
+    }
+}
+
 /* ---- over pages ---- */
 
 struct paged_args {
@@ -330,11 +366,9 @@ struct paged_args {
 template <int DIM>
 static __global__ void __launch_bounds__(THREADS, BLOCKS) flash_paged(paged_args a)
 {
-    using D = deal<DIM>;
     flash_shared<DIM, paged_view> &s = cog_shared<flash_shared<DIM, paged_view>>();
     const cog_flash_tile &tile = a.tiles[blockIdx.y];
-    int head = static_cast<int>(blockIdx.x), lane = static_cast<int>(threadIdx.x) % D::LANES;
-    int first = static_cast<int>(threadIdx.x) / D::LANES;
+    int head = static_cast<int>(blockIdx.x);
     walk w = { a.kv.head_dim, tile.slot + tile.rows - 1, tile.slot, a.out };
     size_t at = static_cast<size_t>(head) * static_cast<size_t>(w.head_dim);
     paged_view view;
@@ -348,26 +382,11 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS) flash_paged(paged_args
     view.value = static_cast<int>(cog_kv_value_offset(&a.kv));
     view.ld = a.kv.ld;
     view.block_shift = a.kv.block_shift;
-#pragma unroll
-    for (int i = first; i < COG_FLASH_ROWS; i += D::ROWS) {
-        bool is_row = i < tile.rows && lane * 8 < w.head_dim;
-        const cog_bf16 *q = a.q;
-        if (is_row)
-            q += static_cast<size_t>(a.order[tile.first + i]) * a.ld_q + at + lane * 8;
-        if (lane < D::CHUNKS)
-            cog_cp_async_16(&s.k[1][i][lane * 8], q, is_row);
-    }
+    load_queries<DIM>(s, a.q + at, tile.rows, w.head_dim,
+                      [&](int i) { return static_cast<size_t>(a.order[tile.first + i]) * a.ld_q; });
     walk_tiles(r, s, view, w, a.scale);
-    const cog_bf16(*from)[DIM + PAD] = finish(r, s);
-    /* A warp stores its own rows: LANES lanes to a row, 16 bytes each. */
-    int warp = static_cast<int>(threadIdx.x) / 32;
-#pragma unroll
-    for (int i = 0; i < 16; i += 32 / D::LANES) {
-        int row = warp * 16 + i + static_cast<int>(threadIdx.x) % 32 / D::LANES;
-        if (row < tile.rows && lane * 8 < w.head_dim)
-            store_16(s.w.out + static_cast<size_t>(a.order[tile.first + row]) * a.ld_out + lane * 8,
-                     &from[row][lane * 8]);
-    }
+    store_rows<DIM>(s, finish(r, s), tile.rows, w.head_dim,
+                    [&](int i) { return static_cast<size_t>(a.order[tile.first + i]) * a.ld_out; });
 }
 
 /* ---- a picture's tokens ---- */
@@ -384,10 +403,7 @@ struct dense_args {
 template <int DIM>
 static __global__ void __launch_bounds__(THREADS, BLOCKS) flash_dense(dense_args a)
 {
-    using D = deal<DIM>;
     flash_shared<DIM, dense_view> &s = cog_shared<flash_shared<DIM, dense_view>>();
-    int lane = static_cast<int>(threadIdx.x) % D::LANES;
-    int first = static_cast<int>(threadIdx.x) / D::LANES;
     int token = static_cast<int>(blockIdx.x) * COG_FLASH_ROWS;
     size_t base = static_cast<size_t>(blockIdx.z) * static_cast<size_t>(a.tokens);
     size_t cols = static_cast<size_t>(a.heads) * static_cast<size_t>(a.head_dim);
@@ -398,25 +414,12 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS) flash_dense(dense_args
                         static_cast<int>(a.ld_qkv) };
     state<DIM> r;
 
-#pragma unroll
-    for (int i = first; i < COG_FLASH_ROWS; i += D::ROWS) {
-        bool is_row = token + i < a.tokens && lane * 8 < a.head_dim;
-        const cog_bf16 *q = a.qkv;
-        if (is_row)
-            q += (base + static_cast<size_t>(token + i)) * a.ld_qkv + at + lane * 8;
-        if (lane < D::CHUNKS)
-            cog_cp_async_16(&s.k[1][i][lane * 8], q, is_row);
-    }
+    load_queries<DIM>(s, a.qkv, a.tokens - token, a.head_dim, [&](int i) {
+        return (base + static_cast<size_t>(token + i)) * a.ld_qkv + at;
+    });
     walk_tiles(r, s, view, w, a.scale);
-    const cog_bf16(*from)[DIM + PAD] = finish(r, s);
-    int warp = static_cast<int>(threadIdx.x) / 32;
-#pragma unroll
-    for (int i = 0; i < 16; i += 32 / D::LANES) {
-        int row = warp * 16 + i + static_cast<int>(threadIdx.x) % 32 / D::LANES;
-        if (token + row < a.tokens && lane * 8 < a.head_dim)
-            store_16(s.w.out + static_cast<size_t>(row) * a.ld_out + lane * 8,
-                     &from[row][lane * 8]);
-    }
+    store_rows<DIM>(s, finish(r, s), a.tokens - token, a.head_dim,
+                    [&](int i) { return static_cast<size_t>(i) * a.ld_out; });
 }
 
 /* ---- launching ---- */

@@ -18,7 +18,7 @@
  * Bytes: K and V of the slots, once (4 head_dim bytes a slot and KV head in bf16); the rest is less
  * than 1 %. In bf16 with head_dim 128 and one query head each thread keeps 8 to 16 loads of 16
  * bytes in flight, 32 to 64 KiB a block. */
-#include "engine/cuda/launch.cuh"
+#include "engine/cuda/rows.cuh"
 
 #include <math.h>
 
@@ -139,26 +139,6 @@ COG_DEVICE uint4 chunk_at(const typename S::T *row, int first, int head_dim, boo
     return v.all;
 }
 
-COG_DEVICE void expand(float (&x)[4], uint4 v)
-{
-    x[0] = __uint_as_float(v.x);
-    x[1] = __uint_as_float(v.y);
-    x[2] = __uint_as_float(v.z);
-    x[3] = __uint_as_float(v.w);
-}
-
-COG_DEVICE void expand(float (&x)[8], uint4 v)
-{
-    x[0] = cog_bf16_low(v.x);
-    x[1] = cog_bf16_high(v.x);
-    x[2] = cog_bf16_low(v.y);
-    x[3] = cog_bf16_high(v.y);
-    x[4] = cog_bf16_low(v.z);
-    x[5] = cog_bf16_high(v.z);
-    x[6] = cog_bf16_low(v.w);
-    x[7] = cog_bf16_high(v.w);
-}
-
 /* The lane's chunks of the rows of one step, from keys (at = 0) or values. Slots past the last one
  * and chunks past head_dim are replaced by such as are there: their weight, or the query at their
  * place, is zero. */
@@ -219,7 +199,7 @@ COG_DEVICE void score(rows_shared<S> &s, const uint4 (&k)[S::PAIRS][S::CHUNKS],
 #pragma unroll
         for (int c = 0; c < S::CHUNKS; c++) {
             float x[S::PER];
-            expand(x, k[u][c]);
+            cog_unpack(x, k[u][c], typename S::T());
 #pragma unroll
             for (int g = 0; g < S::G; g++)
 #pragma unroll
@@ -282,7 +262,7 @@ COG_DEVICE void mix(float (&acc)[S::G][S::CHUNKS * S::PER], const rows_shared<S>
 #pragma unroll
         for (int c = 0; c < S::CHUNKS; c++) {
             float x[S::PER];
-            expand(x, v[u][c]);
+            cog_unpack(x, v[u][c], typename S::T());
 #pragma unroll
             for (int g = 0; g < S::G; g++)
 #pragma unroll
@@ -708,40 +688,28 @@ extern "C" int cog_cuda_attention_rows(cudaStream_t s, cog_dtype type, void *out
                                        uint32_t *done, int heads, float scale, bool dependent)
 {
     int group = heads / kv->kv_heads;
+    auto arguments = [&](auto element) {
+        using T = decltype(element);
+        return paged_args<T>{ static_cast<T *>(out),
+                              static_cast<const T *>(q),
+                              ld_out,
+                              ld_q,
+                              *kv,
+                              block_table,
+                              items,
+                              n_items,
+                              partial,
+                              done,
+                              layer,
+                              max_blocks,
+                              max_segments,
+                              heads,
+                              scale * LOG2_E };
+    };
 
-    if (type == COG_F32) {
-        paged_args<float> a = { static_cast<float *>(out),
-                                static_cast<const float *>(q),
-                                ld_out,
-                                ld_q,
-                                *kv,
-                                block_table,
-                                items,
-                                n_items,
-                                partial,
-                                done,
-                                layer,
-                                max_blocks,
-                                max_segments,
-                                heads,
-                                scale * LOG2_E };
-        return launch_paged<f32_any>(s, a, max_items, dependent);
-    }
-    paged_args<cog_bf16> a = { static_cast<cog_bf16 *>(out),
-                               static_cast<const cog_bf16 *>(q),
-                               ld_out,
-                               ld_q,
-                               *kv,
-                               block_table,
-                               items,
-                               n_items,
-                               partial,
-                               done,
-                               layer,
-                               max_blocks,
-                               max_segments,
-                               heads,
-                               scale * LOG2_E };
+    if (type == COG_F32)
+        return launch_paged<f32_any>(s, arguments(float()), max_items, dependent);
+    paged_args<cog_bf16> a = arguments(cog_bf16());
     if (kv->head_dim % 8 != 0 || kv->head_dim > 128)
         return launch_paged<bf16_any>(s, a, max_items, dependent);
     if (group == 1)
@@ -758,25 +726,21 @@ extern "C" int cog_cuda_attention_rows_dense(cudaStream_t s, cog_dtype type, voi
                                              int n_images, int tokens, int heads, int head_dim,
                                              float scale)
 {
-    if (type == COG_F32) {
-        dense_args<float> a = { static_cast<float *>(out),
-                                static_cast<const float *>(qkv),
-                                ld_out,
-                                ld_qkv,
-                                tokens,
-                                heads,
-                                head_dim,
-                                scale * LOG2_E };
-        return launch_dense<f32_any>(s, a, n_images);
-    }
-    dense_args<cog_bf16> a = { static_cast<cog_bf16 *>(out),
-                               static_cast<const cog_bf16 *>(qkv),
-                               ld_out,
-                               ld_qkv,
-                               tokens,
-                               heads,
-                               head_dim,
-                               scale * LOG2_E };
+    auto arguments = [&](auto element) {
+        using T = decltype(element);
+        return dense_args<T>{ static_cast<T *>(out),
+                              static_cast<const T *>(qkv),
+                              ld_out,
+                              ld_qkv,
+                              tokens,
+                              heads,
+                              head_dim,
+                              scale * LOG2_E };
+    };
+
+    if (type == COG_F32)
+        return launch_dense<f32_any>(s, arguments(float()), n_images);
+    dense_args<cog_bf16> a = arguments(cog_bf16());
     if (head_dim % 8 != 0 || head_dim > 128)
         return launch_dense<bf16_any>(s, a, n_images);
     return launch_dense<bf16_8>(s, a, n_images);
