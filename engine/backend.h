@@ -240,6 +240,22 @@ typedef struct cog_backend_ops {
  * mode's type. */
 size_t cog_kv_block_bytes(const cog_model_config *m, cog_dtype dtype, int block);
 
+/* ---- what every backend does alike ---- */
+
+/* The sizes of cfg but those a device has limits of its own for: COG_EINVAL names the first that is
+ * out of range. n_blocks may be 0, as for a memory plan. */
+int cog_device_check(const cog_device_config *cfg, cog_err *err);
+
+/* Whether a step's numbers stay inside cfg's: rows, sequences' slots and pages, positions, rows of
+ * logits. Tokens and features are the backend's to check, which knows its tables. */
+bool cog_batch_fits(const cog_batch *b, const cog_device_config *cfg);
+
+/* pixel[channel][byte]: scaled to 0..1, normalised with the CLIP mean and deviation, rounded to
+ * dtype. */
+void cog_pixel_table(float pixel[3][256], cog_dtype dtype);
+
+/* ---- which backends there are ---- */
+
 enum { COG_MAX_BACKENDS = 2 };
 
 /* The tables to try for name, best first: that one, or for "auto" all. Returns how many;

@@ -91,19 +91,9 @@ static int act_write(cog_backend *be, cog_act *a, const float *src, int first, i
 
 static int check_config(const cog_device_config *c, cog_err *err)
 {
-    const cog_model_config *m = c->model;
-
     if (c->dtype != COG_F32 && c->dtype != COG_BF16)
         return cog_err_set(err, COG_EUNSUPPORTED, "the cpu backend computes in f32 or bf16");
-    if (c->max_rows < 1 || c->max_seqs < 1 || c->max_images < 1 || c->n_blocks < 0)
-        return cog_err_set(err, COG_EINVAL, "rows, sequences and pictures must be at least 1");
-    if (c->block < 16 || c->block > 256 || (c->block & (c->block - 1)))
-        return cog_err_set(err, COG_EINVAL, "block is %d, must be 16, 32, 64, 128 or 256",
-                           c->block);
-    if (m->head_dim < 2 || m->head_dim % 2 || m->kv_heads < 1 || m->heads % m->kv_heads)
-        return cog_err_set(err, COG_EINVAL, "head_dim %d, heads %d, kv_heads %d do not fit",
-                           m->head_dim, m->heads, m->kv_heads);
-    return 0;
+    return cog_device_check(c, err);
 }
 
 static int open_threads(cog_backend *be)
@@ -189,19 +179,6 @@ static int open_kv(cog_backend *be)
     be->vit_kv = cog_cpu_mem(2 * (size_t)m->vision.heads, be->vit_part);
     be->run = cog_array(int, (size_t)be->cfg.max_rows + 1);
     return be->kv && be->vit_kv ? 0 : COG_ENOMEM;
-}
-
-static void fill_pixels(cog_backend *be)
-{
-    static const float mean[3] = { 0.48145466f, 0.4578275f, 0.40821073f };
-    static const float deviation[3] = { 0.26862954f, 0.26130258f, 0.27577711f };
-
-    for (int c = 0; c < 3; c++) {
-        for (int v = 0; v < 256; v++) {
-            float y = ((float)v / 255.0f - mean[c]) / deviation[c];
-            be->pixel[c][v] = be->kern.dtype == COG_BF16 ? cog_round_bf16(y) : y;
-        }
-    }
 }
 
 static void describe_device(cog_backend *be)
@@ -297,7 +274,7 @@ static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err
                     cfg->n_blocks, cfg->max_rows);
         goto fail;
     }
-    fill_pixels(be);
+    cog_pixel_table(be->pixel, be->kern.dtype);
     describe_device(be);
     *out = be;
     return 0;

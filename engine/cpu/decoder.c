@@ -8,36 +8,12 @@
 
 /* ---- the step ---- */
 
-static bool is_batch_valid(const cog_backend *be, const cog_batch *b)
-{
-    if (b->rows < 0 || b->rows > be->cfg.max_rows || b->language_rows < 0 ||
-        b->language_rows > b->rows || b->n_logits < 0 || b->n_logits > be->cfg.max_seqs ||
-        b->n_draws < 0)
-        return false;
-    for (int r = 0; r < b->rows; r++) {
-        if (b->position[r] < 0 || b->position[r] >= be->cfg.n_positions || b->seq[r] < 0 ||
-            b->seq[r] >= b->seqs || b->slot[r] < 0 || b->slot[r] / be->cfg.block >= b->max_blocks)
-            return false;
-        const int32_t *pages = b->block_table + (size_t)b->seq[r] * (size_t)b->max_blocks;
-        for (int i = 0; i <= b->slot[r] / be->cfg.block; i++)
-            if (pages[i] < 0 || pages[i] >= be->cfg.n_blocks)
-                return false;
-    }
-    for (int i = 0; i < b->n_logits; i++)
-        if (b->logits_row[i] < 0 || b->logits_row[i] >= b->rows)
-            return false;
-    for (int i = 0; i < b->n_draws; i++)
-        if (b->draw[i].row < 0 || b->draw[i].row >= b->n_logits)
-            return false;
-    return true;
-}
-
 int cog_cpu_step_begin(cog_backend *be, const cog_batch *b)
 {
     int group = be->model.heads / be->model.kv_heads;
     int max_run = group < COG_ATTN_ROWS ? COG_ATTN_ROWS / group : 1;
 
-    if (!is_batch_valid(be, b))
+    if (!cog_batch_fits(b, &be->cfg))
         return COG_EINVAL;
     be->batch = b;
     be->n_runs = 0;

@@ -1,4 +1,5 @@
-/* cuda.c - the CUDA backend's table: the device, what is reserved on it, weights, activations. */
+/* cuda.c - the CUDA backend's table: the device, what is reserved on it, weights and their
+ * products. */
 #include "engine/cuda/cuda.h"
 
 #include "base/alloc.h"
@@ -205,21 +206,14 @@ static int check_config(const cog_device_config *c, cog_err *err)
 
     if (c->dtype != COG_F32 && c->dtype != COG_BF16)
         return cog_err_set(err, COG_EINVAL, "the cuda backend computes in f32 or bf16");
-    if (c->max_rows < 1 || c->max_seqs < 1 || c->max_images < 1 || c->max_features < 0 ||
-        c->n_blocks < 0 || c->n_positions < 1)
-        return cog_err_set(err, COG_EINVAL,
-                           "rows, sequences, pictures and positions must be at least 1");
-    if (c->block < 16 || c->block > 256 || (c->block & (c->block - 1)))
-        return cog_err_set(err, COG_EINVAL, "block is %d, must be 16, 32, 64, 128 or 256",
-                           c->block);
-    if (m->head_dim < 2 || m->head_dim % 2 || m->kv_heads < 1 || m->heads % m->kv_heads)
-        return cog_err_set(err, COG_EINVAL, "head_dim %d, heads %d, kv_heads %d do not fit",
-                           m->head_dim, m->heads, m->kv_heads);
+    if (c->max_features < 0 || c->n_positions < 1)
+        return cog_err_set(err, COG_EINVAL, "%d features and %d positions are out of range",
+                           c->max_features, c->n_positions);
     if (m->head_dim > MAX_HEAD || m->vision.head_dim > MAX_HEAD)
         return cog_err_set(err, COG_ELIMIT,
                            "heads of %d and %d values: the cuda backend has at most %d",
                            m->head_dim, m->vision.head_dim, MAX_HEAD);
-    return 0;
+    return cog_device_check(c, err);
 }
 
 /* With what forward.c keeps: the residual streams and the pictures' features. */
@@ -342,19 +336,6 @@ static int prepare_kernels(cog_err *err)
     return rc ? cog_err_set(err, rc, "the kernels of this build do not load on the GPU") : 0;
 }
 
-static void fill_pixels(const cog_backend *be, float pixel[3][256])
-{
-    static const float mean[3] = { 0.48145466f, 0.4578275f, 0.40821073f };
-    static const float deviation[3] = { 0.26862954f, 0.26130258f, 0.27577711f };
-
-    for (int c = 0; c < 3; c++) {
-        for (int v = 0; v < 256; v++) {
-            float y = ((float)v / 255.0f - mean[c]) / deviation[c];
-            pixel[c][v] = be->cfg.dtype == COG_BF16 ? cog_round_bf16(y) : y;
-        }
-    }
-}
-
 /* What does not change afterwards. */
 static int fill_tables(cog_backend *be, cog_err *err)
 {
@@ -363,7 +344,7 @@ static int fill_tables(cog_backend *be, cog_err *err)
     float pixel[3][256];
     int rc;
 
-    fill_pixels(be, pixel);
+    cog_pixel_table(pixel, be->cfg.dtype);
     rc =
         cog_cuda_check(cudaMemcpy(be->cos, be->cfg.rope_cos, n, cudaMemcpyHostToDevice), "cosines");
     if (rc == 0)
@@ -647,158 +628,6 @@ int cog_cuda_ready(cog_backend *be)
     return rc;
 }
 
-/* ---- activations ---- */
-
-/* The residual streams and features are made after the model was loaded and before the first step:
- * the last time that products may be tuned without anybody waiting. */
-static int act_new(cog_backend *be, cog_act **out, int rows, int cols)
-{
-    cog_act *a;
-    int rc;
-
-    if (rows < 1 || cols < 1 || cols > INT_MAX / 8 || rows > INT_MAX / 2)
-        return COG_EINVAL;
-    rc = be->failed ? COG_EDEVICE : cog_cuda_ready(be);
-    if (rc < 0)
-        return cog_cuda_end(be, rc);
-    a = cog_new(cog_act);
-    a->rows = rows;
-    a->cols = cols;
-    a->ld = cog_cuda_ld(cols);
-    if (cudaMalloc((void **)&a->data, (size_t)cog_cuda_padded(rows) * a->ld * be->elem) !=
-        cudaSuccess) {
-        cudaGetLastError();
-        cog_free(a);
-        return COG_ENOMEM;
-    }
-    *out = a;
-    return 0;
-}
-
-static int wait_all(const cog_backend *be)
-{
-    int rc = cog_cuda_check(cudaStreamSynchronize(be->decoder.stream), "decoder");
-
-    return rc ? rc : cog_cuda_check(cudaStreamSynchronize(be->tower.stream), "vision");
-}
-
-static void act_free(cog_backend *be, cog_act *a)
-{
-    if (!a)
-        return;
-    cog_cuda_forget(be);
-    if (be->pending == a)
-        be->pending = NULL;
-    if (!be->failed) /* after a device error nothing runs, and it was logged */
-        cog_cuda_end(be, wait_all(be));
-    cudaFree(a->data);
-    cog_free(a);
-}
-
-static void to_floats(const cog_backend *be, float *dst, const char *src, size_t n)
-{
-    if (be->cfg.dtype == COG_F32)
-        memcpy(dst, src, n * sizeof(float));
-    else
-        for (size_t i = 0; i < n; i++)
-            dst[i] = cog_bf16_to_f32(((const uint16_t *)(const void *)src)[i]);
-}
-
-static void from_floats(const cog_backend *be, char *dst, const float *src, size_t n)
-{
-    if (be->cfg.dtype == COG_F32)
-        memcpy(dst, src, n * sizeof(float));
-    else
-        for (size_t i = 0; i < n; i++)
-            ((uint16_t *)(void *)dst)[i] = cog_f32_to_bf16(src[i]);
-}
-
-/* Device rows of ld elements, of which cols count, after all work so far. */
-static int read_rows(cog_backend *be, float *dst, const char *src, size_t ld, int cols, int rows)
-{
-    size_t row = (size_t)cols * be->elem, pitch = ld * be->elem;
-    int at_once = (int)(be->host_rows_bytes / row);
-
-    for (int first = 0; first < rows; first += at_once) {
-        int n = rows - first < at_once ? rows - first : at_once;
-        int rc = cog_cuda_check(cudaMemcpy2DAsync(be->host_rows, row, src + (size_t)first * pitch,
-                                                  pitch, row, (size_t)n, cudaMemcpyDeviceToHost,
-                                                  be->decoder.stream),
-                                "reading rows");
-        if (rc == 0)
-            rc = cog_cuda_check(cudaStreamSynchronize(be->decoder.stream), "reading rows");
-        if (rc < 0)
-            return rc;
-        to_floats(be, dst + (size_t)first * (size_t)cols, be->host_rows, (size_t)n * (size_t)cols);
-    }
-    return 0;
-}
-
-/* Into device rows that nothing else works on. */
-static int write_rows(cog_backend *be, char *dst, size_t ld, const float *src, int cols, int rows)
-{
-    size_t row = (size_t)cols * be->elem, pitch = ld * be->elem;
-    int at_once = (int)(be->host_rows_bytes / row);
-
-    for (int first = 0; first < rows; first += at_once) {
-        int n = rows - first < at_once ? rows - first : at_once;
-        int rc;
-        from_floats(be, be->host_rows, src + (size_t)first * (size_t)cols,
-                    (size_t)n * (size_t)cols);
-        rc = cog_cuda_check(cudaMemcpy2DAsync(dst + (size_t)first * pitch, pitch, be->host_rows,
-                                              row, row, (size_t)n, cudaMemcpyHostToDevice,
-                                              be->decoder.stream),
-                            "writing rows");
-        if (rc == 0)
-            rc = cog_cuda_check(cudaStreamSynchronize(be->decoder.stream), "writing rows");
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static int act_read(cog_backend *be, float *dst, const cog_act *a, int first, int rows)
-{
-    int rc = 0;
-
-    if (be->failed)
-        return COG_EDEVICE;
-    if (first < 0 || rows < 0 || rows > a->rows - first || a->ld * be->elem > be->host_rows_bytes)
-        return COG_EINVAL;
-    if (be->pending == a)
-        rc = cog_cuda_flush(be);
-    if (rc == 0)
-        rc = wait_all(be);
-    if (rc == 0)
-        rc = read_rows(be, dst, cog_cuda_at(be, a, first), a->ld, a->cols, rows);
-    return cog_cuda_end(be, rc);
-}
-
-static int act_write(cog_backend *be, cog_act *a, const float *src, int first, int rows)
-{
-    int rc = 0;
-
-    if (be->failed)
-        return COG_EDEVICE;
-    if (first < 0 || rows < 0 || rows > a->rows - first || a->ld * be->elem > be->host_rows_bytes)
-        return COG_EINVAL;
-    if (be->pending == a)
-        rc = cog_cuda_flush(be);
-    if (rc == 0)
-        rc = wait_all(be);
-    if (rc == 0)
-        rc = write_rows(be, cog_cuda_at(be, a, first), a->ld, src, a->cols, rows);
-    return cog_cuda_end(be, rc);
-}
-
-static int logits_read(cog_backend *be, float *dst)
-{
-    if (be->failed)
-        return COG_EDEVICE;
-    return cog_cuda_end(be, read_rows(be, dst, be->logits, cog_cuda_ld(be->model.vocab),
-                                      be->model.vocab, be->batch->n_logits));
-}
-
 const cog_backend_ops cog_cuda_ops = {
     .name = "cuda",
     .vision_batch = 8, /* a pass of so many pictures fills the products' tiles */
@@ -809,10 +638,10 @@ const cog_backend_ops cog_cuda_ops = {
     .weight = weight,
     .weight_random = weight_random,
     .weight_free = weight_free,
-    .act_new = act_new,
-    .act_free = act_free,
-    .act_read = act_read,
-    .act_write = act_write,
+    .act_new = cog_cuda_act_new,
+    .act_free = cog_cuda_act_free,
+    .act_read = cog_cuda_act_read,
+    .act_write = cog_cuda_act_write,
     .vit_embed = cog_cuda_vit_embed,
     .vit_block = cog_cuda_vit_block,
     .vit_project = cog_cuda_vit_project,
@@ -823,7 +652,7 @@ const cog_backend_ops cog_cuda_ops = {
     .ffn = cog_cuda_ffn,
     .logits = cog_cuda_logits,
     .sample = cog_cuda_sample_step,
-    .logits_read = logits_read,
+    .logits_read = cog_cuda_logits_read,
     .replay = cog_cuda_replay,
     .kv_copy = cog_cuda_copy_page,
 };

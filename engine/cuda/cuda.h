@@ -216,6 +216,14 @@ int cog_cuda_product_run(cog_backend *be, const cog_cuda_lane *lane, void *dst, 
 /* What is recorded names memory that is about to go. */
 void cog_cuda_forget(cog_backend *be);
 
+/* ---- acts.c ---- */
+
+int cog_cuda_act_new(cog_backend *be, cog_act **out, int rows, int cols);
+void cog_cuda_act_free(cog_backend *be, cog_act *a);
+int cog_cuda_act_read(cog_backend *be, float *dst, const cog_act *a, int first, int rows);
+int cog_cuda_act_write(cog_backend *be, cog_act *a, const float *src, int first, int rows);
+int cog_cuda_logits_read(cog_backend *be, float *dst);
+
 /* ---- step.c ---- */
 
 void cog_cuda_lay_step(cog_cuda_layout *at, const cog_device_config *cfg);

@@ -5,7 +5,6 @@
 #include "engine/cuda/cuda.h"
 
 #include "base/log.h"
-#include "base/rng.h"
 
 #include <math.h>
 #include <string.h>
@@ -56,17 +55,8 @@ void cog_cuda_lay_step(cog_cuda_layout *at, const cog_device_config *cfg)
 
 static bool is_row_valid(const cog_backend *be, const cog_batch *b, int r)
 {
-    int block = b->slot[r] / be->cfg.block;
-    const int32_t *pages;
-
-    if (b->position[r] < 0 || b->position[r] >= be->cfg.n_positions || b->seq[r] < 0 ||
-        b->seq[r] >= b->seqs || b->slot[r] < 0 || block >= b->max_blocks ||
-        block >= be->at.max_blocks)
+    if (b->slot[r] / be->cfg.block >= be->at.max_blocks)
         return false;
-    pages = b->block_table + (size_t)b->seq[r] * (size_t)b->max_blocks;
-    for (int i = 0; i <= block; i++)
-        if (pages[i] < 0 || pages[i] >= be->cfg.n_blocks)
-            return false;
     if (b->feature[r] >= 0) {
         const cog_act *f = b->features ? b->features[b->seq[r]] : NULL;
         return f && b->feature[r] < f->rows && f->cols == be->model.hidden;
@@ -84,20 +74,14 @@ static bool are_tokens_valid(const cog_backend *be, const int32_t *token, int n)
 
 static bool is_batch_valid(const cog_backend *be, const cog_batch *b)
 {
-    if (b->rows < 0 || b->rows > be->cfg.max_rows || b->language_rows < 0 ||
-        b->language_rows > b->rows || b->seqs < 0 || b->seqs > be->cfg.max_seqs ||
-        b->n_logits < 0 || b->n_logits > be->cfg.max_seqs || b->n_draws < 0)
+    if (!cog_batch_fits(b, &be->cfg) || b->seqs < 0 || b->seqs > be->cfg.max_seqs)
         return false;
     for (int r = 0; r < b->rows; r++)
         if (!is_row_valid(be, b, r))
             return false;
-    for (int i = 0; i < b->n_logits; i++)
-        if (b->logits_row[i] < 0 || b->logits_row[i] >= b->rows)
-            return false;
     for (int i = 0; i < b->n_draws; i++) {
         const cog_sample_context *c = &b->draw[i].context;
-        if (b->draw[i].row < 0 || b->draw[i].row >= b->n_logits ||
-            !are_tokens_valid(be, c->prompt, c->n_prompt) ||
+        if (!are_tokens_valid(be, c->prompt, c->n_prompt) ||
             !are_tokens_valid(be, c->output, c->n_output))
             return false;
     }
@@ -173,8 +157,7 @@ static int place_draws(cog_backend *be, int first)
             .repetition = p->repetition_penalty,
             .frequency = p->frequency_penalty,
             .presence = p->presence_penalty,
-            .bits = cog_rng_at(cog_rng_at(p->seed, (uint64_t)d->context.choice),
-                               (uint64_t)d->context.n_output),
+            .bits = cog_sample_bits(p, d->context.choice, d->context.n_output),
             .first_penalty = used,
             .n_penalties = n,
         };
