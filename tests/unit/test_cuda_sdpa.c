@@ -7,6 +7,7 @@
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/sdpa.h"
 #include "tests/cudaemu/include/cudaemu.h"
+#include "tests/unit/fake_library.h"
 
 #include <cudnn.h>
 #include <dlfcn.h>
@@ -46,8 +47,7 @@ static struct {
     const char *lacks;
     int spoil[N_CONFIGS];
     int64_t workspace[N_CONFIGS];
-    float ms[N_CONFIGS + 1]; /* for each picture; the last: our own kernel */
-    int alive;
+    float ms[N_CONFIGS + 1];    /* for each picture; the last: our own kernel */
     int done[N_CONFIGS + 1][8]; /* runs, by pictures */
     int last, last_images;
     cudaStream_t stream;
@@ -169,7 +169,7 @@ static const fake *linked(const fake *d, cudnnBackendAttributeName_t name)
 static cudnnStatus_t fake_Create(cudnnHandle_t *handle)
 {
     *handle = cog_alloc(1, 1);
-    lib.alive++;
+    fake_alive++;
     lib.is_started = true;
     return CUDNN_STATUS_SUCCESS;
 }
@@ -177,7 +177,7 @@ static cudnnStatus_t fake_Create(cudnnHandle_t *handle)
 static cudnnStatus_t fake_Destroy(cudnnHandle_t handle)
 {
     cog_free(handle);
-    lib.alive--;
+    fake_alive--;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -202,14 +202,14 @@ static cudnnStatus_t fake_BackendCreateDescriptor(cudnnBackendDescriptorType_t k
     d = cog_new(fake);
     d->kind = kind;
     *out = d;
-    lib.alive++;
+    fake_alive++;
     return CUDNN_STATUS_SUCCESS;
 }
 
 static cudnnStatus_t fake_BackendDestroyDescriptor(cudnnBackendDescriptor_t d)
 {
     cog_free(d);
-    lib.alive--;
+    fake_alive--;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -318,22 +318,10 @@ void *fake_dlopen(const char *name, int flags)
     assert_true(flags & RTLD_NODELETE);
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (strcmp(name, names[i]) == 0 && !(lib.missing && strcmp(name, lib.missing) == 0)) {
-            lib.alive++;
-            return i == 0 ? (void *)&lib : &lib.alive;
+            fake_alive++;
+            return i == 0 ? (void *)&lib : (void *)&lib.last; /* another one */
         }
     return NULL;
-}
-
-int fake_dlclose(void *handle)
-{
-    lib.alive--;
-    return 0;
-}
-
-char *fake_dlerror(void)
-{
-    static char text[] = "no such file";
-    return text;
 }
 
 void *fake_dlsym(void *handle, const char *name)
@@ -342,10 +330,7 @@ void *fake_dlsym(void *handle, const char *name)
     {                                \
         "cudnn" #f, (void *)fake_##f \
     }
-    static const struct {
-        const char *name;
-        void *function;
-    } table[] = {
+    static const fake_symbol table[] = {
         FUNCTION(Create),
         FUNCTION(Destroy),
         FUNCTION(GetVersion),
@@ -359,10 +344,7 @@ void *fake_dlsym(void *handle, const char *name)
     };
 
     assert_ptr_equal(handle, &lib);
-    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
-        if (strcmp(name, table[i].name) == 0 && !(lib.lacks && strcmp(name, lib.lacks) == 0))
-            return table[i].function;
-    return NULL;
+    return fake_symbol_find(table, sizeof(table) / sizeof(*table), name, lib.lacks);
 }
 
 cudaError_t fake_elapsed(float *ms, cudaEvent_t begin, cudaEvent_t end);
@@ -421,7 +403,7 @@ static int open_sdpa(bed *b, cog_cuda_sdpa **a)
 
 static void bed_close(bed *b)
 {
-    assert_int_equal(lib.alive, 0);
+    assert_int_equal(fake_alive, 0);
     cudaFree((void *)(uintptr_t)b->d.qkv);
     cudaFree(b->d.out);
     cudaFree(b->workspace);
@@ -536,7 +518,7 @@ static void an_incomplete_library_is_left_alone(void **state)
         assert_non_null(strstr(b.err.text, parts[i]));
         assert_false(lib.is_started);
         assert_null(a);
-        assert_int_equal(lib.alive, 0);
+        assert_int_equal(fake_alive, 0);
     }
     bed_close(&b);
 }
