@@ -371,7 +371,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     return cudaSuccess;
 }
 
-cudaError_t cudaFree(void *p)
+static cudaError_t give_back(Arena &arena, void *p)
 {
     Guard guard(lock);
     cudaError_t error = p ? unsafe_now() : device_error;
@@ -379,10 +379,15 @@ cudaError_t cudaFree(void *p)
     if (error != cudaSuccess || !p)
         return error;
     finish_all();
-    if (!device.give(p))
+    if (!arena.give(p))
         return failed(cudaErrorInvalidValue);
     check_freed(p);
     return device_error;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    return give_back(device, p);
 }
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned int)
@@ -409,16 +414,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 
 cudaError_t cudaFreeHost(void *p)
 {
-    Guard guard(lock);
-    cudaError_t error = p ? unsafe_now() : device_error;
-
-    if (error != cudaSuccess || !p)
-        return error;
-    finish_all();
-    if (!pinned.give(p))
-        return failed(cudaErrorInvalidValue);
-    check_freed(p);
-    return device_error;
+    return give_back(pinned, p);
 }
 
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total)

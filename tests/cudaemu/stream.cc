@@ -311,17 +311,25 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
     return device_error;
 }
 
+/* Whether a stream may be waited for: it is one, and nothing records it. */
+static cudaError_t waitable(CUstream_st *s)
+{
+    if (!s)
+        return failed(cudaErrorInvalidResourceHandle);
+    if (!s->capture)
+        return cudaSuccess;
+    invalidate(s);
+    return failed(cudaErrorStreamCaptureUnsupported);
+}
+
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     Guard guard(lock);
     CUstream_st *s = stream_of(stream);
+    cudaError_t error = waitable(s);
 
-    if (!s)
-        return failed(cudaErrorInvalidResourceHandle);
-    if (s->capture) {
-        invalidate(s);
-        return failed(cudaErrorStreamCaptureUnsupported);
-    }
+    if (error != cudaSuccess)
+        return error;
     finish(s);
     return failed(device_error);
 }
@@ -336,13 +344,10 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     Guard guard(lock);
     CUstream_st *s = stream_of(stream);
+    cudaError_t error = waitable(s);
 
-    if (!s)
-        return failed(cudaErrorInvalidResourceHandle);
-    if (s->capture) {
-        invalidate(s);
-        return failed(cudaErrorStreamCaptureUnsupported);
-    }
+    if (error != cudaSuccess)
+        return error;
     if (!s->queue.empty() && !ready_yet(&s->queries))
         return cudaErrorNotReady;
     finish(s);
