@@ -8,6 +8,7 @@
 #define COG_ENGINE_ENGINE_H
 
 #include "base/err.h"
+#include "base/histogram.h"
 #include "base/mailbox.h"
 #include "base/sha256.h"
 
@@ -84,6 +85,11 @@ typedef struct cog_engine_config {
                              is always so */
     int max_images;       /* pictures of one vision pass; 0: as many as the device gains from */
     int max_queue;        /* requests accepted and not yet running (default 256) */
+    bool prefix_cache;    /* keep the keys and values of what was computed (default true) */
+    uint64_t image_cache_bytes; /* encoded pictures kept after their last request, at most (default
+                                   256 MiB); 0: none */
+    float step_stretch; /* a step with running streams takes at most this many times what the
+                           streams alone take (default 2, >= 1.1); pace.h */
     /* Runs on the engine thread when the event list stops being empty or the state changes: it may
      * wake a loop (uv_async_send) and nothing more. Wake-ups coalesce, so always drain. NULL is
      * fine. */
@@ -145,12 +151,31 @@ typedef struct cog_engine_info {
 
 const cog_engine_info *cog_engine_get_info(cog_engine *e);
 
+/* Where an accepted request is. */
+typedef enum cog_engine_stage {
+    COG_STAGE_ENCODE_WAIT, /* its picture waits for a vision pass */
+    COG_STAGE_ENCODE,      /* that pass is under way */
+    COG_STAGE_QUEUE,       /* nothing is missing but a place in a step */
+    COG_STAGE_PREFILL,     /* had rows; no token yet */
+    COG_STAGE_DECODE,      /* from the first token on, also while preempted */
+    COG_N_STAGES,
+} cog_engine_stage;
+
 typedef struct cog_engine_stats {
-    int waiting, running;                               /* requests */
-    int blocks_free, blocks_used;                       /* KV pages */
-    int features;                                       /* encoded pictures held */
+    int waiting, running; /* requests; waiting: accepted and without rows so far */
+    int in_stage[COG_N_STAGES];
+    int blocks_free, blocks_used, blocks_cached; /* KV pages; cached: nobody's, and can be had */
+    int features;                                /* encoded pictures held for live requests */
+    int features_cached;                         /* and for none */
     uint64_t steps, language_rows, vision_rows, tokens; /* since the start */
+    uint64_t prompt_tokens;                             /* of requests that got a token */
     uint64_t images_encoded, images_shared, preemptions;
+    uint64_t prefix_queries, prefix_hits; /* prompt tokens looked up, and found computed */
+    uint64_t image_queries, image_hits;   /* pictures looked up, and found encoded or computed */
+    uint64_t image_tokens, image_tokens_cached; /* of prompts, and those found computed */
+    cog_histogram step_tokens;                  /* rows of each step */
+    cog_histogram decode_batch;                 /* decode rows of each step that had any */
+    cog_histogram vision_batch;                 /* pictures of each vision pass */
 } cog_engine_stats;
 
 void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out); /* any thread */
@@ -201,6 +226,10 @@ typedef struct cog_request {
     char *stop[COG_MAX_STOPS]; /* owned, UTF-8, not empty */
     int n_stop;
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
+    cog_sha256 salt;      /* caches are shared only between requests of equal salt */
+    bool no_cache;        /* neither takes from the caches nor leaves anything there */
+    uint64_t tenant;      /* whose turn it uses: tenants are served evenly */
+    int priority;         /* -100..100, smaller first */
 } cog_request;
 
 void cog_request_free(cog_request *r); /* with all it owns; NULL is fine */
@@ -221,7 +250,9 @@ typedef enum cog_finish { COG_FINISH_STOP, COG_FINISH_LENGTH } cog_finish;
 
 typedef struct cog_usage {
     int prompt_tokens, image_tokens, completion_tokens; /* completion: all choices */
-    uint64_t queue_ns;                                  /* accepted -> first scheduled */
+    int cached_tokens;               /* of the prompt, that were not computed for it */
+    uint64_t stage_ns[COG_N_STAGES]; /* time spent in each */
+    uint64_t queue_ns;               /* accepted -> first scheduled */
     uint64_t vision_ns;  /* time of the vision pass that encoded its picture, 0 when shared */
     uint64_t prefill_ns; /* first scheduled -> first token */
     uint64_t decode_ns;  /* first token -> end */

@@ -1,0 +1,32 @@
+/* pace.h - how much else a step may do while answers are streaming: the bound on what a long prompt
+ * or a burst of pictures costs those who are already reading. Pure logic: it is told what steps
+ * took and says how many rows of prompts, and how much time for pictures, the next one has.
+ *
+ * The bound: a step with streams takes at most `stretch` times what its streams alone take, vision
+ * slice included, or the smallest piece of work there is (COG_PACE_MIN_ROWS rows of prompts, one
+ * tower layer of one picture) where that is longer. Without streams there is no bound. */
+#ifndef COG_ENGINE_PACE_H
+#define COG_ENGINE_PACE_H
+
+#include <stdint.h>
+
+enum { COG_PACE_MIN_ROWS = 16, COG_PACE_MAX_STREAMS = 4096 };
+
+typedef struct cog_pace cog_pace;
+
+/* stretch >= 1.1; max_rows: of a step, streams included. */
+cog_pace *cog_pace_new(double stretch, int max_rows, int max_streams);
+void cog_pace_free(cog_pace *p); /* NULL is fine */
+
+/* A step of n_streams decode rows and n_prompt rows of prompts took so long, pictures not counted.
+ */
+void cog_pace_observe(cog_pace *p, int n_streams, int n_prompt, uint64_t step_ns);
+
+/* Time that a vision slice may take before the next step; UINT64_MAX without streams. The slice and
+ * the prompt rows share what the bound leaves, so that neither starves the other. */
+uint64_t cog_pace_vision_ns(const cog_pace *p, int n_streams, int n_prompt_waiting);
+
+/* Rows of prompts that the next step may have after a vision slice of vision_ns. */
+int cog_pace_rows(const cog_pace *p, int n_streams, uint64_t vision_ns);
+
+#endif
