@@ -62,6 +62,10 @@ static const cog_field fields[] = {
     CUSTOM("template_version", COG_FIELD_STRING),
     CUSTOM("chat_template_kwargs", COG_FIELD_OBJECT),
     { "request_id", COG_FIELD_STRING, COG_FIELD_STORE, AT(request_id), 0, 128, false, 0 },
+    { "cache_salt", COG_FIELD_STRING, COG_FIELD_STORE, AT(cache_salt), 0, COG_CHAT_MAX_SALT_LEN,
+      false, 0 },
+    { "cache_prompt", COG_FIELD_BOOL, COG_FIELD_STORE, AT(cache_prompt), 0, 0, false, 0 },
+    INT(priority, -100, 100),
 
     CUSTOM("tools", COG_FIELD_ARRAY),
     CUSTOM("tool_choice", COG_FIELD_ANY),
@@ -117,7 +121,6 @@ static const cog_field fields[] = {
     IGNORE("mm_processor_kwargs"),
     IGNORE("media_io_kwargs"),
     IGNORE("length_penalty"),
-    IGNORE("priority"),
 };
 
 enum { N_FIELDS = sizeof(fields) / sizeof(fields[0]) };
@@ -295,6 +298,9 @@ static int read_custom(cog_chat *c, const cog_chat_options *opt, cog_api_error *
         return cog_api_error_set(err, COG_API_INVALID_VALUE, "request_id",
                                  "Invalid 'request_id': 1 to 128 letters, digits, '.', '_', ':' "
                                  "and '-' are allowed.");
+    if (c->cache_salt && !*c->cache_salt)
+        return cog_api_error_set(err, COG_API_INVALID_VALUE, "cache_salt",
+                                 "Invalid 'cache_salt': it must not be empty.");
     if (read_stop(c, err) < 0 || read_stream_options(c, err) < 0 ||
         read_response_format(c, err) < 0 ||
         read_form(c, kwargs ? get(kwargs, "template_version") : NULL,
@@ -361,7 +367,9 @@ int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_op
 {
     const json_t *messages;
 
-    *out = (cog_chat){ .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1 };
+    *out = (cog_chat){
+        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1, .cache_prompt = true
+    };
     if (parse(out, body, len, opt, err) < 0 ||
         cog_fields_read(out, out->root, fields, N_FIELDS, err) < 0)
         return COG_EINVAL;

@@ -14,7 +14,8 @@
 enum {
     COG_CHAT_MAX_MESSAGES = 256,
     COG_CHAT_MAX_STOPS = 16,
-    COG_CHAT_MAX_STOP_LEN = 256, /* bytes */
+    COG_CHAT_MAX_STOP_LEN = 256,  /* bytes */
+    COG_CHAT_MAX_SALT_LEN = 1024, /* bytes */
 };
 
 /* The prompt forms of the model family, as the API names them. */
@@ -50,13 +51,15 @@ typedef struct cog_chat {
     struct json_t *root; /* owns the borrowed strings */
     cog_json_scan scan;
 
-    const char *model, *user, *request_id;                /* NULL: absent */
+    const char *model, *user, *request_id, *cache_salt;   /* NULL: absent */
     int64_t max_completion_tokens, max_tokens, n_predict; /* 0: absent */
     double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
     int64_t top_k; /* <= 0: off */
     int64_t n;
     int64_t seed;
     bool has_seed;
+    int64_t priority;  /* -100..100, smaller first */
+    bool cache_prompt; /* may take from the caches and leave something there */
     bool stream, include_usage, continuous_usage;
     cog_chat_form form;
     const char *stop[COG_CHAT_MAX_STOPS];

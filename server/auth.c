@@ -3,7 +3,6 @@
 #include "base/alloc.h"
 
 #include <openssl/crypto.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -31,7 +30,7 @@ static bool is_key(const cog_server *s, const cog_sha256 *given)
     return found;
 }
 
-bool cog_auth_check(const cog_server *s, const cog_head *head, char key[9], cog_api_error *err)
+bool cog_auth_check(const cog_server *s, const cog_head *head, cog_sha256 *key, cog_api_error *err)
 {
     const char *value = head->authorization;
     cog_sha256 given;
@@ -50,7 +49,6 @@ bool cog_auth_check(const cog_server *s, const cog_head *head, char key[9], cog_
         cog_api_error_set(err, COG_API_INVALID_KEY, NULL, "Incorrect API key provided.");
         return false;
     }
-    for (int i = 0; i < 4; i++)
-        snprintf(key + 2 * i, 3, "%02x", given.byte[i]);
+    *key = given;
     return true;
 }

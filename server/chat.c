@@ -178,6 +178,28 @@ static void hash_user(char out[9], const char *user)
     snprintf(out, 9, "%02x%02x%02x%02x", d.byte[0], d.byte[1], d.byte[2], d.byte[3]);
 }
 
+/* Whose turn the request uses. Not a secret: an equal number costs two users a fair share. */
+static uint64_t tenant_of(const cog_exchange *x, const char *user)
+{
+    uint64_t tenant;
+    cog_sha256 d = cog_sha256_of((const cog_span[]){ { "tenant", 7 },
+                                                     { &x->key_digest, sizeof(x->key_digest) },
+                                                     { user, user ? strlen(user) : 0 } },
+                                 3);
+
+    memcpy(&tenant, d.byte, sizeof(tenant));
+    return tenant;
+}
+
+/* What two requests must have in common to share what was computed for either. */
+static cog_sha256 salt_of(const cog_exchange *x, const char *cache_salt)
+{
+    return cog_sha256_of((const cog_span[]){ { "cache salt", 11 },
+                                             { &x->key_digest, sizeof(x->key_digest) },
+                                             { cache_salt, cache_salt ? strlen(cache_salt) : 0 } },
+                         3);
+}
+
 static void build_request(chat_job *j)
 {
     const cog_chat *c = &j->chat;
@@ -193,6 +215,10 @@ static void build_request(chat_job *j)
         .presence_penalty = (float)c->presence_penalty,
         .seed = c->has_seed ? (uint64_t)c->seed : random_seed(),
     };
+    r->tenant = tenant_of(j->x, c->user);
+    r->salt = salt_of(j->x, c->cache_salt);
+    r->no_cache = !c->cache_prompt;
+    r->priority = (int)c->priority;
     r->n = (int)c->n;
     r->n_stop = c->n_stop;
     for (int i = 0; i < c->n_stop; i++) {
@@ -609,6 +635,7 @@ static void answer(chat_job *j, const cog_event *ev)
 
     j->usage.prompt_tokens = ev->usage.prompt_tokens;
     j->usage.image_tokens = ev->usage.image_tokens;
+    j->usage.cached_tokens = ev->usage.cached_tokens;
     j->usage.completion_tokens = ev->usage.completion_tokens;
     if (!has_all_choices(j)) {
         cog_log(COG_ERROR, "event=answer_incomplete id=%s", x->id);

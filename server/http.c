@@ -276,6 +276,14 @@ static bool reserve(cog_exchange *x, uint64_t bytes)
     return true;
 }
 
+static void name_key(cog_exchange *x)
+{
+    const uint8_t *b = x->key_digest.byte;
+
+    if (x->server->cfg.n_api_keys > 0)
+        snprintf(x->key, sizeof(x->key), "%02x%02x%02x%02x", b[0], b[1], b[2], b[3]);
+}
+
 /* Everything that can be said before the body, in the order the API states. */
 static int judge(cog_exchange *x, cog_api_error *err)
 {
@@ -285,8 +293,11 @@ static int judge(cog_exchange *x, cog_api_error *err)
     const cog_route *route = cog_route_find(x, &routing);
     bool is_options = strcmp(h->method, "OPTIONS") == 0;
 
-    if (!is_options && !(route && route->is_open) && !cog_auth_check(s, h, x->key, err))
-        return COG_EINVAL;
+    if (!is_options && !(route && route->is_open)) {
+        if (!cog_auth_check(s, h, &x->key_digest, err))
+            return COG_EINVAL;
+        name_key(x);
+    }
     x->route = route;
     if (routing.code) {
         *err = routing;

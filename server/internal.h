@@ -98,8 +98,9 @@ struct cog_exchange {
     bool has_client_id; /* from the X-Request-Id header */
     char *target;       /* owned: the request target as sent */
     const cog_route *route;
-    const char *name; /* after a prefix route's path: a view of target */
-    char key[9];      /* of the digest of the key, for logs */
+    const char *name;      /* after a prefix route's path: a view of target */
+    cog_sha256 key_digest; /* of the key; zero on a server without keys */
+    char key[9];           /* its beginning, for logs */
     cog_head head;
     cog_api_error verdict; /* what the head or the body's size earned; answered after the body */
 
@@ -237,7 +238,7 @@ const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err);
 
 /* auth.c */
 void cog_auth_init(cog_server *s);
-bool cog_auth_check(const cog_server *s, const cog_head *head, char key[9], cog_api_error *err);
+bool cog_auth_check(const cog_server *s, const cog_head *head, cog_sha256 *key, cog_api_error *err);
 
 /* chat.c */
 void cog_chat_begin(cog_exchange *x);

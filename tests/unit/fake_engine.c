@@ -140,6 +140,7 @@ static void end(cog_engine *e, struct fake_request *f, int status)
     ev->usage = (cog_usage){ .prompt_tokens = f->r->prompt.n_tokens,
                              .image_tokens = f->r->prompt.n_image_tokens,
                              .completion_tokens = f->sent * f->r->n,
+                             .cached_tokens = (int)option(f->script, "cached=", 0),
                              .queue_ns = 1000000 };
     while (*p != f)
         p = &(*p)->next;
@@ -433,6 +434,10 @@ static void remember(cog_engine *e, const cog_request *r, const char *text)
     s->n_prompt = r->prompt.n_tokens;
     s->n_image_tokens = r->prompt.n_image_tokens;
     s->has_image = r->image != NULL;
+    s->no_cache = r->no_cache;
+    s->salt = r->salt;
+    s->tenant = r->tenant;
+    s->priority = r->priority;
 }
 
 int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err)

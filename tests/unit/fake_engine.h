@@ -9,6 +9,7 @@
  *     fail=N    END with COG_EDEVICE after N tokens
  *     hold      no token until the request is cancelled or its deadline passes
  *     utf8      tokens are not ASCII
+ *     cached=N  tokens of the prompt were found computed
  * A picture is a file that begins with FAKE; "FAKE slow=MS" takes that long to decode; other first
  * words name a fault: EMPTY, UNKNOWN, BROKEN, LARGE, SMALL. */
 #ifndef COG_TESTS_FAKE_ENGINE_H
@@ -26,7 +27,10 @@ typedef struct fake_seen {
     cog_template form;
     cog_sampling sampling;
     int n, max_tokens, n_stop, n_prompt, n_image_tokens;
-    bool has_image;
+    bool has_image, no_cache;
+    cog_sha256 salt;
+    uint64_t tenant;
+    int priority;
 } fake_seen;
 
 cog_engine *fake_engine_new(void);

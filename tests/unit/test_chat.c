@@ -112,6 +112,17 @@ static void ranges(void **state)
         { "model", "5", type },
         { "model", "\"\"", NULL },
         { "user", "null", NULL },
+        { "cache_salt", "\"s\"", NULL },
+        { "cache_salt", "null", NULL },
+        { "cache_salt", "\"\"", value_ },
+        { "cache_salt", "5", type },
+        { "cache_prompt", "false", NULL },
+        { "cache_prompt", "0", type },
+        { "priority", "-100", NULL },
+        { "priority", "100", NULL },
+        { "priority", "-101", low_int },
+        { "priority", "101", high_int },
+        { "priority", "\"1\"", type },
         { "user", "{}", type },
         { "request_id", "\"a-b\"", NULL },
         { "request_id", "\"a b\"", value_ },
@@ -222,8 +233,7 @@ static void ignored_silently(void **state)
                                          "add_special_tokens",
                                          "mm_processor_kwargs",
                                          "media_io_kwargs",
-                                         "length_penalty",
-                                         "priority" };
+                                         "length_penalty" };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         expect_field(names[i], "{\"a\":[1,true]}", NULL);
@@ -315,6 +325,12 @@ static void stops(void **state)
     expect_field("stop", longest, NULL);
     expect_field("stop", too_long, "string_above_max_length");
     expect_code("{" MESSAGES ",\"stop\":[\"a\",\"\"]}", value_, "stop[1]");
+    cog_free(longest);
+    cog_free(too_long);
+    longest = cog_sprintf("\"%01024d\"", 7);
+    too_long = cog_sprintf("\"%01025d\"", 7);
+    expect_field("cache_salt", longest, NULL);
+    expect_field("cache_salt", too_long, "string_above_max_length");
     cog_free(longest);
     cog_free(too_long);
     cog_free(long_stop);

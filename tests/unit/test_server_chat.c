@@ -279,6 +279,67 @@ static void sampling(void **state)
     response_fini(&r);
 }
 
+static void cached_tokens(void **state)
+{
+    fixture *f = *state;
+    http_response r = chat(f, "count=1 cached=5", "");
+
+    assert_non_null(strstr(r.body.data, "\"cached_tokens\":5,"));
+    response_fini(&r);
+    r = chat(f, "count=1 cached=5", ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+    assert_non_null(strstr(r.body.data, "\"cached_tokens\":5,"));
+    response_fini(&r);
+}
+
+static fake_seen seen_after(fixture *f, const char *key, const char *more)
+{
+    char *body = chat_body("x", more);
+    char *raw = cog_sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+                            "application/json\r\nAuthorization: Bearer %s\r\n"
+                            "Content-Length: %zu\r\n\r\n%s",
+                            key, strlen(body), body);
+    http_client c = client_open(f->address);
+    http_response r;
+
+    client_puts(&c, raw);
+    r = client_read(&c, false);
+    assert_int_equal(r.status, 200);
+    assert_null(response_header(&r, "x-ignored-parameters"));
+    response_fini(&r);
+    client_close(&c);
+    cog_free(raw);
+    cog_free(body);
+    return fake_engine_seen(f->engine);
+}
+
+#define SAME(a, b, member) (memcmp(&(a).member, &(b).member, sizeof((a).member)) == 0)
+
+/* Caches are shared within a key and a salt; turns are those of a key and a user. */
+static void salt_and_tenant(void **state)
+{
+    static const char *const keys[] = { "one", "two" };
+    fixture *f = *state;
+    fake_seen plain, same, other, salted, user;
+
+    f->cfg.api_keys = keys;
+    f->cfg.n_api_keys = 2;
+    fixture_start(f);
+    plain = seen_after(f, "one", "");
+    same = seen_after(f, "one", ",\"cache_salt\":null,\"priority\":0,\"cache_prompt\":true");
+    other = seen_after(f, "two", "");
+    salted = seen_after(f, "one", ",\"cache_salt\":\"s\",\"cache_prompt\":false");
+    user = seen_after(f, "one", ",\"user\":\"u\",\"priority\":-100");
+    assert_true(SAME(plain, same, salt) && SAME(plain, same, tenant));
+    assert_false(SAME(plain, other, salt) || SAME(plain, other, tenant));
+    assert_false(SAME(plain, salted, salt));
+    assert_true(SAME(plain, salted, tenant));
+    assert_true(SAME(plain, user, salt));
+    assert_false(SAME(plain, user, tenant));
+    assert_true(salted.no_cache && !plain.no_cache && !same.no_cache);
+    assert_int_equal(user.priority, -100);
+    assert_int_equal(plain.priority, 0);
+}
+
 static void seeds_differ_when_absent(void **state)
 {
     fixture *f = *state;
@@ -458,10 +519,10 @@ static void overflow_refused(void **state)
 static void ignored_parameters(void **state)
 {
     fixture *f = *state;
-    http_response r = chat(f, "x", ",\"mirostat\":2,\"cache_salt\":\"s\",\"store\":true");
+    http_response r = chat(f, "x", ",\"mirostat\":2,\"session_id\":\"s\",\"store\":true");
 
     assert_int_equal(r.status, 200);
-    assert_string_equal(response_header(&r, "x-ignored-parameters"), "mirostat, cache_salt");
+    assert_string_equal(response_header(&r, "x-ignored-parameters"), "mirostat, session_id");
     response_fini(&r);
     r = chat(f, "x", ",\"stream\":true,\"mirostat\":2");
     assert_string_equal(response_header(&r, "x-ignored-parameters"), "mirostat");
@@ -532,6 +593,8 @@ int main(void)
         STARTED(stop_reason),
         STARTED(running_usage),
         STARTED(sampling),
+        STARTED(cached_tokens),
+        CREATED(salt_and_tenant),
         STARTED(seeds_differ_when_absent),
         STARTED(turns_and_picture),
         STARTED(models),
