@@ -4,13 +4,15 @@
 
 #include <assert.h>
 
-void cog_kv_init(cog_kv *kv, int n_blocks, int block)
+void cog_kv_init(cog_kv *kv, int n_blocks, int block, bool keeps_prefixes)
 {
-    kv->block = block;
-    kv->n_blocks = n_blocks;
-    kv->n_free = n_blocks;
+    *kv = (cog_kv){ .block = block, .n_blocks = n_blocks, .n_free = n_blocks };
     kv->free_list = cog_array(int32_t, (size_t)n_blocks);
     kv->refs = cog_array(int32_t, (size_t)n_blocks);
+    kv->older = cog_array(int32_t, (size_t)n_blocks + 1);
+    kv->newer = cog_array(int32_t, (size_t)n_blocks + 1);
+    kv->older[n_blocks] = kv->newer[n_blocks] = n_blocks;
+    cog_prefix_init(&kv->index, keeps_prefixes ? n_blocks : 0);
     for (int i = 0; i < n_blocks; i++)
         kv->free_list[i] = n_blocks - 1 - i; /* page 0 is handed out first */
 }
@@ -19,6 +21,9 @@ void cog_kv_fini(cog_kv *kv)
 {
     cog_free(kv->free_list);
     cog_free(kv->refs);
+    cog_free(kv->older);
+    cog_free(kv->newer);
+    cog_prefix_fini(&kv->index);
     *kv = (cog_kv){ 0 };
 }
 
@@ -41,19 +46,54 @@ void cog_block_table_fini(cog_block_table *t)
     *t = (cog_block_table){ 0 };
 }
 
+static void push_newest(cog_kv *kv, int32_t id)
+{
+    int32_t head = kv->n_blocks;
+
+    kv->older[id] = kv->older[head];
+    kv->newer[id] = head;
+    kv->newer[kv->older[head]] = id;
+    kv->older[head] = id;
+    kv->n_cached++;
+}
+
+static void unlink_cached(cog_kv *kv, int32_t id)
+{
+    kv->newer[kv->older[id]] = kv->newer[id];
+    kv->older[kv->newer[id]] = kv->older[id];
+    kv->n_cached--;
+}
+
 static int32_t take(cog_kv *kv)
 {
-    int32_t id = kv->free_list[--kv->n_free];
+    int32_t id;
 
+    if (kv->n_free > 0) {
+        id = kv->free_list[--kv->n_free];
+    } else {
+        id = kv->newer[kv->n_blocks]; /* the oldest */
+        unlink_cached(kv, id);
+        cog_prefix_forget(&kv->index, id);
+    }
     assert(kv->refs[id] == 0);
     kv->refs[id] = 1;
     return id;
 }
 
+static void ref(cog_kv *kv, int32_t id)
+{
+    if (kv->refs[id]++ == 0)
+        unlink_cached(kv, id);
+}
+
 static void unref(cog_kv *kv, int32_t id)
 {
     assert(kv->refs[id] > 0);
-    if (--kv->refs[id] == 0)
+    if (--kv->refs[id] > 0)
+        return;
+    if (cog_prefix_knows(&kv->index, id))
+        push_newest(kv, id);
+    else
         kv->free_list[kv->n_free++] = id;
 }
 
@@ -62,16 +102,16 @@ int cog_kv_grow(cog_kv *kv, cog_block_table *t, int n_slots)
     int want = cog_kv_blocks_for(kv, n_slots);
 
     assert(want <= t->max);
-    if (want - t->n > kv->n_free)
+    if (want - t->n > cog_kv_available(kv))
         return COG_ENOMEM;
     while (t->n < want)
         t->block[t->n++] = take(kv);
     return 0;
 }
 
-void cog_kv_release(cog_kv *kv, cog_block_table *t)
+void cog_kv_release(cog_kv *kv, cog_block_table *t, int n_left)
 {
-    while (t->n > 0)
+    while (t->n > n_left)
         unref(kv, t->block[--t->n]);
 }
 
@@ -96,7 +136,7 @@ int cog_kv_own(cog_kv *kv, cog_block_table *t, int slot, int32_t *dst, int32_t *
     *src = -1;
     if (kv->refs[shared] == 1)
         return 0;
-    if (kv->n_free == 0)
+    if (cog_kv_available(kv) == 0)
         return COG_ENOMEM;
     t->block[at] = take(kv);
     unref(kv, shared);
@@ -105,19 +145,74 @@ int cog_kv_own(cog_kv *kv, cog_block_table *t, int slot, int32_t *dst, int32_t *
     return 0;
 }
 
+void cog_kv_hold(cog_kv *kv, cog_block_table *t, int32_t page)
+{
+    assert(t->n < t->max);
+    ref(kv, page);
+    t->block[t->n++] = page;
+}
+
+void cog_kv_name(cog_kv *kv, cog_block_table *t, int i, cog_prefix_kind kind,
+                 const cog_sha256 *name)
+{
+    int32_t mine = t->block[i], known = cog_prefix_find(&kv->index, kind, name);
+
+    assert(i < t->n && kv->refs[mine] > 0);
+    if (known < 0) {
+        cog_prefix_add(&kv->index, kind, name, mine, i > 0 ? t->block[i - 1] : -1);
+    } else if (kind == COG_PREFIX_FULL && known != mine) {
+        ref(kv, known);
+        t->block[i] = known;
+        unref(kv, mine);
+    }
+}
+
+void cog_kv_touch(cog_kv *kv, int32_t page)
+{
+    if (kv->refs[page] > 0)
+        return;
+    unlink_cached(kv, page);
+    push_newest(kv, page);
+}
+
+/* The ring holds the pages without holders that have a name, each once, and what comes before one
+ * is newer. */
+static bool is_ring_sound(const cog_kv *kv)
+{
+    int32_t *place = cog_array(int32_t, (size_t)kv->n_blocks); /* 1: the oldest; 0: not in it */
+    bool sound = true;
+    int n = 0;
+
+    for (int32_t id = kv->newer[kv->n_blocks]; sound && id != kv->n_blocks; id = kv->newer[id]) {
+        sound = kv->refs[id] == 0 && place[id] == 0 && cog_prefix_knows(&kv->index, id) &&
+                kv->older[kv->newer[id]] == id && n < kv->n_cached;
+        place[id] = ++n;
+    }
+    for (int32_t id = 0; sound && id < kv->index.n_pages; id++) {
+        int32_t before = kv->index.before[id];
+        if (cog_prefix_knows(&kv->index, id))
+            sound = (kv->refs[id] > 0 || place[id] > 0) &&
+                    (before < 0 || kv->refs[before] > 0 || place[before] > place[id]) &&
+                    (before < 0 || kv->refs[id] == 0 || kv->refs[before] > 0);
+    }
+    cog_free(place);
+    return sound && n == kv->n_cached;
+}
+
 bool cog_kv_is_sound(const cog_kv *kv)
 {
-    int free_pages = 0;
+    int n_idle = 0;
 
-    if (kv->n_free < 0 || kv->n_free > kv->n_blocks)
+    if (kv->n_free < 0 || kv->n_cached < 0 || kv->n_free > kv->n_blocks)
         return false;
     for (int i = 0; i < kv->n_blocks; i++) {
         if (kv->refs[i] < 0)
             return false;
-        free_pages += kv->refs[i] == 0;
+        n_idle += kv->refs[i] == 0;
     }
     for (int i = 0; i < kv->n_free; i++)
-        if (kv->refs[kv->free_list[i]] != 0)
+        if (kv->refs[kv->free_list[i]] != 0 || cog_prefix_knows(&kv->index, kv->free_list[i]))
             return false;
-    return free_pages == kv->n_free;
+    return n_idle == kv->n_free + kv->n_cached && is_ring_sound(kv) &&
+           cog_prefix_is_sound(&kv->index);
 }

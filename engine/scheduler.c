@@ -8,7 +8,7 @@ void cog_scheduler_init(cog_scheduler *s, int n_blocks, int block, int max_seqs,
 {
     assert(max_seqs <= step_tokens);
     *s = (cog_scheduler){ .max_seqs = max_seqs, .step_tokens = step_tokens };
-    cog_kv_init(&s->kv, n_blocks, block);
+    cog_kv_init(&s->kv, n_blocks, block, false);
 }
 
 void cog_scheduler_fini(cog_scheduler *s)
@@ -87,14 +87,14 @@ void cog_scheduler_fork(cog_scheduler *s, cog_sched_seq *child, const cog_sched_
 void cog_scheduler_remove(cog_scheduler *s, cog_sched_seq *q)
 {
     set_state(s, q, COG_SEQ_IDLE);
-    cog_kv_release(&s->kv, &q->table);
+    cog_kv_release(&s->kv, &q->table, 0);
     q->n_computed = 0;
     q->n_rows = 0;
 }
 
 static void preempt(cog_scheduler *s, cog_sched_seq *q)
 {
-    cog_kv_release(&s->kv, &q->table);
+    cog_kv_release(&s->kv, &q->table, 0);
     q->n_computed = 0;
     q->n_rows = 0;
     set_state(s, q, COG_SEQ_WAITING);

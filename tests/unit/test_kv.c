@@ -3,11 +3,13 @@
 #include "base/rng.h"
 #include "engine/kv.h"
 
+#include <string.h>
+
 static void pages_for_slots(void **state)
 {
     cog_kv kv;
 
-    cog_kv_init(&kv, 8, 16);
+    cog_kv_init(&kv, 8, 16, false);
     assert_int_equal(cog_kv_blocks_for(&kv, 0), 0);
     assert_int_equal(cog_kv_blocks_for(&kv, 1), 1);
     assert_int_equal(cog_kv_blocks_for(&kv, 16), 1);
@@ -20,7 +22,7 @@ static void growing_is_all_or_nothing(void **state)
     cog_block_table a, b;
     cog_kv kv;
 
-    cog_kv_init(&kv, 4, 16);
+    cog_kv_init(&kv, 4, 16, false);
     cog_block_table_init(&a, 4);
     cog_block_table_init(&b, 4);
     assert_int_equal(cog_kv_grow(&kv, &a, 33), 0);
@@ -30,7 +32,7 @@ static void growing_is_all_or_nothing(void **state)
     assert_int_equal(kv.n_free, 1);
     assert_int_equal(cog_kv_grow(&kv, &a, 16), 0); /* never shrinks */
     assert_int_equal(a.n, 3);
-    cog_kv_release(&kv, &a);
+    cog_kv_release(&kv, &a, 0);
     assert_int_equal(kv.n_free, 4);
     assert_true(cog_kv_is_sound(&kv));
     cog_block_table_fini(&a);
@@ -44,7 +46,7 @@ static void a_shared_page_is_copied_before_a_write(void **state)
     int32_t dst = -1, src = -1;
     cog_kv kv;
 
-    cog_kv_init(&kv, 3, 16);
+    cog_kv_init(&kv, 3, 16, false);
     cog_block_table_init(&a, 2);
     cog_block_table_init(&b, 2);
     assert_int_equal(cog_kv_grow(&kv, &a, 20), 0);
@@ -62,8 +64,8 @@ static void a_shared_page_is_copied_before_a_write(void **state)
     assert_int_equal(cog_kv_own(&kv, &a, 3, &dst, &src), COG_ENOMEM);
     assert_int_equal(a.block[0], b.block[0]);
 
-    cog_kv_release(&kv, &a);
-    cog_kv_release(&kv, &b);
+    cog_kv_release(&kv, &a, 0);
+    cog_kv_release(&kv, &b, 0);
     assert_int_equal(kv.n_free, 3);
     cog_block_table_fini(&a);
     cog_block_table_fini(&b);
@@ -80,7 +82,7 @@ static void random_operations_keep_the_counts(void **state)
     int32_t dst, src;
     cog_kv kv;
 
-    cog_kv_init(&kv, BLOCKS, 16);
+    cog_kv_init(&kv, BLOCKS, 16, false);
     for (int i = 0; i < TABLES; i++)
         cog_block_table_init(&t[i], 10);
     for (int step = 0; step < 50000; step++) {
@@ -92,7 +94,7 @@ static void random_operations_keep_the_counts(void **state)
             (void)cog_kv_grow(&kv, a, (int)cog_rng_below(&rng, 161));
             break;
         case 1:
-            cog_kv_release(&kv, a);
+            cog_kv_release(&kv, a, 0);
             break;
         case 2:
             if (a->n == 0 && b->n > 0)
@@ -110,10 +112,132 @@ static void random_operations_keep_the_counts(void **state)
         assert_true(cog_kv_is_sound(&kv));
     }
     for (int i = 0; i < TABLES; i++) {
-        cog_kv_release(&kv, &t[i]);
+        cog_kv_release(&kv, &t[i], 0);
         cog_block_table_fini(&t[i]);
     }
     assert_int_equal(kv.n_free, BLOCKS);
+    cog_kv_fini(&kv);
+}
+
+/* ---- pages that are kept ---- */
+
+static cog_sha256 name_at(int a, int b)
+{
+    return (cog_sha256){ { (uint8_t)a, (uint8_t)b } };
+}
+
+/* The table comes to hold n pages, named (who, 0), (who, 1) ... */
+static void fill(cog_kv *kv, cog_block_table *t, int who, int n)
+{
+    assert_int_equal(cog_kv_grow(kv, t, n * kv->block), 0);
+    for (int i = 0; i < n; i++) {
+        const cog_sha256 name = name_at(who, i);
+        cog_kv_name(kv, t, i, COG_PREFIX_FULL, &name);
+    }
+}
+
+static int32_t find(const cog_kv *kv, int who, int i)
+{
+    const cog_sha256 name = name_at(who, i);
+
+    return cog_prefix_find(&kv->index, COG_PREFIX_FULL, &name);
+}
+
+static void the_page_let_go_first_is_taken_first(void **state)
+{
+    cog_block_table a, b, c;
+    cog_kv kv;
+
+    cog_kv_init(&kv, 6, 16, true);
+    cog_block_table_init(&a, 6);
+    cog_block_table_init(&b, 6);
+    cog_block_table_init(&c, 6);
+    fill(&kv, &a, 1, 3);
+    fill(&kv, &b, 2, 2);
+    cog_kv_release(&kv, &a, 0);
+    cog_kv_release(&kv, &b, 0);
+    assert_int_equal(kv.n_free, 1);
+    assert_int_equal(kv.n_cached, 5);
+    for (int i = 0; i < 3; i++) /* the first page of the second comes to be held again */
+        assert_true(find(&kv, 1, i) >= 0);
+    cog_kv_hold(&kv, &b, find(&kv, 2, 0));
+    assert_int_equal(kv.n_cached, 4);
+    for (int n = 1; n <= 5; n++) { /* the free one; then tails before prefixes, older ones first */
+        assert_int_equal(cog_kv_grow(&kv, &c, n * 16), 0);
+        assert_int_equal(find(&kv, 1, 2) < 0, n >= 2);
+        assert_int_equal(find(&kv, 1, 1) < 0, n >= 3);
+        assert_int_equal(find(&kv, 1, 0) < 0, n >= 4);
+        assert_int_equal(find(&kv, 2, 1) < 0, n >= 5);
+        assert_true(cog_kv_is_sound(&kv));
+    }
+    assert_int_equal(cog_kv_grow(&kv, &c, 96), COG_ENOMEM); /* the last one is held */
+    assert_true(find(&kv, 2, 0) >= 0);
+    cog_kv_release(&kv, &b, 0);
+    cog_kv_release(&kv, &c, 0);
+    assert_int_equal(kv.n_free, 5);
+    assert_int_equal(kv.n_cached, 1);
+    cog_block_table_fini(&a);
+    cog_block_table_fini(&b);
+    cog_block_table_fini(&c);
+    cog_kv_fini(&kv);
+}
+
+static void the_same_contents_twice_become_one_page(void **state)
+{
+    const cog_sha256 partial = name_at(9, 9);
+    cog_block_table a, b;
+    cog_kv kv;
+
+    cog_kv_init(&kv, 6, 16, true);
+    cog_block_table_init(&a, 3);
+    cog_block_table_init(&b, 3);
+    fill(&kv, &a, 1, 2);
+    assert_int_equal(cog_kv_grow(&kv, &b, 48), 0);
+    assert_int_equal(kv.n_free, 1);
+    for (int i = 0; i < 2; i++) {
+        const cog_sha256 name = name_at(1, i);
+        cog_kv_name(&kv, &b, i, COG_PREFIX_FULL, &name);
+        assert_int_equal(a.block[i], b.block[i]);
+    }
+    assert_int_equal(kv.n_free, 3);
+    assert_true(cog_kv_is_sound(&kv));
+    /* what ends a picture's prefix is copied from, so the first one stays */
+    assert_int_equal(cog_kv_grow(&kv, &a, 48), 0);
+    cog_kv_name(&kv, &a, 2, COG_PREFIX_PARTIAL, &partial);
+    cog_kv_name(&kv, &b, 2, COG_PREFIX_PARTIAL, &partial);
+    assert_int_not_equal(a.block[2], b.block[2]);
+    assert_int_equal(cog_prefix_find(&kv.index, COG_PREFIX_PARTIAL, &partial), a.block[2]);
+    cog_kv_release(&kv, &b, 0);
+    assert_int_equal(kv.n_free, 3); /* its own third page had no name */
+    cog_kv_release(&kv, &a, 0);
+    assert_int_equal(kv.n_cached, 3);
+    assert_true(cog_kv_is_sound(&kv));
+    cog_block_table_fini(&a);
+    cog_block_table_fini(&b);
+    cog_kv_fini(&kv);
+}
+
+static void a_touched_page_outlives_what_was_let_go_before(void **state)
+{
+    cog_block_table a, b;
+    cog_kv kv;
+
+    cog_kv_init(&kv, 3, 16, true);
+    cog_block_table_init(&a, 3);
+    cog_block_table_init(&b, 3);
+    fill(&kv, &a, 1, 1);
+    cog_kv_release(&kv, &a, 0);
+    fill(&kv, &b, 2, 1);
+    cog_kv_touch(&kv, b.block[0]); /* held: no change */
+    cog_kv_release(&kv, &b, 0);
+    cog_kv_touch(&kv, find(&kv, 1, 0));
+    assert_int_equal(cog_kv_grow(&kv, &a, 32), 0);
+    assert_true(find(&kv, 1, 0) >= 0);
+    assert_true(find(&kv, 2, 0) < 0);
+    assert_true(cog_kv_is_sound(&kv));
+    cog_kv_release(&kv, &a, 0);
+    cog_block_table_fini(&a);
+    cog_block_table_fini(&b);
     cog_kv_fini(&kv);
 }
 
@@ -124,6 +248,9 @@ int main(void)
         cmocka_unit_test(growing_is_all_or_nothing),
         cmocka_unit_test(a_shared_page_is_copied_before_a_write),
         cmocka_unit_test(random_operations_keep_the_counts),
+        cmocka_unit_test(the_page_let_go_first_is_taken_first),
+        cmocka_unit_test(the_same_contents_twice_become_one_page),
+        cmocka_unit_test(a_touched_page_outlives_what_was_let_go_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
