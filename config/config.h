@@ -39,6 +39,7 @@ typedef struct cog_config {
     cog_server_config server;
     cog_caption_options caption;
     cog_log_level log_level;
+    cog_log_form log_form;    /* of serve */
     bool json;                /* of inspect and bench; caption has its own */
     const char *api_key_file; /* already read into server.api_keys */
     const char *const *args;  /* what is no option, in order */

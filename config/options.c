@@ -195,6 +195,9 @@ const cog_option cog_options[] = {
          server.watchdog_ms, SECOND, 24 * HOUR),
     CHOICE("log-level", ALL, "error|warn|info|debug", "what is logged to standard error", log_level,
            0),
+    CHOICE("log-format", SERVE, "auto|text|json",
+           "form of the log's lines; auto is text on a terminal, or else JSON", log_form,
+           COG_LOG_AUTO),
 #undef GROUP
 };
 

@@ -126,6 +126,8 @@ static int run_command(const struct command *command, int argc, char **argv)
         return USAGE;
     }
     cog_log_set_level(cfg.log_level);
+    if (command->id == COG_COMMAND_SERVE)
+        cog_log_set_form(cfg.log_form);
     switch (cfg.action) {
     case COG_CONFIG_HELP:
         cog_config_help(stdout, command->id);

@@ -19,7 +19,8 @@ class Server:
         clean = {k: v for k, v in os.environ.items() if not k.startswith('COGWHEEL_')}
         self.log_file = tempfile.TemporaryFile(mode='w+', encoding='utf-8')
         self.process = subprocess.Popen(
-            [binary, 'serve', '--model', model, '--listen', '127.0.0.1:0', *options],
+            [binary, 'serve', '--model', model, '--listen', '127.0.0.1:0',
+             '--log-format', 'text', *options],
             stdout=subprocess.DEVNULL, stderr=self.log_file, env=clean)
         try:
             address = self.wait_for('listening')['address']
