@@ -109,14 +109,14 @@ static bool is_off(const cog_field *f, const json_t *v)
     case JSON_TRUE:
         return f->kind == COG_FIELD_BOOL && f->off == 1;
     case JSON_FALSE:
-        return f->kind != COG_FIELD_BOOL || f->off == 0;
+        return f->off == 0;
     case JSON_INTEGER:
     case JSON_REAL:
         return f->kind != COG_FIELD_ANY && json_number_value(v) == f->off;
     case JSON_ARRAY:
-        return json_array_size(v) == 0;
+        return f->kind == COG_FIELD_ARRAY && json_array_size(v) == 0;
     case JSON_OBJECT:
-        return json_object_size(v) == 0;
+        return f->kind == COG_FIELD_OBJECT && json_object_size(v) == 0;
     default:
         return false;
     }

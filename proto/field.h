@@ -37,7 +37,7 @@ typedef struct cog_field {
     double min, max;   /* numbers; min == max == 0: any. Strings: max bytes, 0: any */
     bool is_above_min; /* min itself is out of range */
     double off;        /* REFUSE: the harmless value of a bool, int or number. Arrays and objects
-                          are harmless when empty, anything else when false */
+                          are harmless when empty, ANY is when false and off is 0 */
 } cog_field;
 
 /* Reads every field of the table, in its order; null equals absent. Stops at the first error with

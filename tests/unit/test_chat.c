@@ -174,6 +174,13 @@ static void refused_fields(void **state)
         { "modalities", "[\"text\",\"audio\"]", "unsupported_value" },
         { "audio", "{\"voice\":\"x\"}", no },
         { "web_search_options", "{\"a\":1}", no },
+        { "web_search_options", "{}", no }, /* a search with default options */
+        { "structured_outputs", "{}", no },
+        { "guided_json", "{}", no }, /* the schema that takes anything */
+        { "guided_json", "[]", no },
+        { "guided_json", "false", no },
+        { "guided_choice", "[]", no },
+        { "grounding", "{}", no },
         { "stop_token_ids", "[]", NULL },
         { "stop_token_ids", "[1]", no },
         { "include_stop_str_in_output", "true", no },
