@@ -12,12 +12,11 @@ import zlib
 
 import pictures
 import tap
-from server import Server, picture_part, question
+from server import ID, Server, check_error, picture_part, question
 
 BINARY, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 CHAT = '/v1/chat/completions'
 IMAGE_URL = 'messages[0].content[0].image_url.url'
-ERROR_TYPE = {401: 'authentication_error', 503: 'service_unavailable_error'}
 
 
 def curl(server, path, *options, body=None):
@@ -30,7 +29,7 @@ def curl(server, path, *options, body=None):
     assert ran.returncode == 0, (ran.returncode, ran.stderr)
     lines = [b for b in blocks if b][-1].split('\n')
     headers = dict(line.lower().split(': ', 1) for line in lines[1:])
-    assert re.fullmatch(r'[A-Za-z0-9._:-]{1,128}', headers['x-request-id']), headers
+    assert ID.fullmatch(headers['x-request-id']), headers
     return int(lines[0].split()[1]), headers, ran.stdout
 
 
@@ -46,19 +45,6 @@ def refused(server, body, status, code, param=None, *options):
     """The request is refused so; the message."""
     got, headers, data = chat(server, body, *options)
     return check_error(got, headers, data, status, code, param)
-
-
-def check_error(got, headers, data, status, code, param=None):
-    """An error body has its four members, and words that no gateway takes for a rate limit."""
-    assert set(data) == {'error'} and set(data['error']) == {'message', 'type', 'param', 'code'}
-    error = data['error']
-    assert (got, error['code'], error['param']) == (status, code, param), (got, error)
-    assert error['type'] == ERROR_TYPE.get(status, 'invalid_request_error'), error
-    assert not re.search(r'rate.limit|429|request too large|/(home|tmp|usr)', error['message'],
-                         re.IGNORECASE), error
-    assert len(error['message']) < 700, error
-    assert ('retry-after' in headers) == (status == 503), headers
-    return error['message']
 
 
 def with_url(url, **fields):

@@ -4,12 +4,17 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
 import time
 
 START_S, STOP_S = 60, 60
 FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
+ID = re.compile(r'[A-Za-z0-9._:-]{1,128}')
+ERROR_TYPE = {401: 'authentication_error', 403: 'permission_error', 408: 'timeout_error',
+              429: 'rate_limit_error', 500: 'server_error', 503: 'service_unavailable_error',
+              504: 'timeout_error'}
 
 
 class Server:
@@ -102,6 +107,16 @@ class Server:
         finally:
             connection.close()
 
+    def exchange(self, *raw):
+        """Bytes as they are, each piece for itself; status, headers, body bytes of the first answer
+        and whether the connection ended after it."""
+        with socket.create_connection((self.host, self.port), STOP_S) as s:
+            for piece in raw:
+                s.sendall(piece)
+            answer = http.client.HTTPResponse(s)
+            answer.begin()
+            return answer.status, answer.headers, answer.read(), answer.will_close
+
     def get(self, path):
         """Status, headers, body bytes."""
         return self.request('GET', path)
@@ -135,6 +150,25 @@ def until(condition, what):
             return value
         time.sleep(0.02)
     raise AssertionError(f'waited in vain for {what}')
+
+
+def check_error(got, headers, data, status, code, param=None):
+    """An error body has its four members, and words that no gateway takes for a rate limit; its
+    message."""
+    assert set(data) == {'error'}, data
+    assert set(data['error']) == {'message', 'type', 'param', 'code'}, data
+    error = data['error']
+    assert (got, error['code'], error['param']) == (status, code, param), (got, error)
+    assert error['type'] == ERROR_TYPE.get(status, 'invalid_request_error'), error
+    if status != 429:
+        assert not re.search(r'rate.limit|429', error['message'], re.IGNORECASE), error
+    assert not re.search(r'request too large|/(home|tmp|usr)', error['message'],
+                         re.IGNORECASE), error
+    assert len(error['message']) < 700, error
+    assert ('retry-after' in headers) == (status in (429, 503)), headers
+    assert 1 <= int(headers.get('retry-after', 1)) <= 60, headers
+    assert ID.fullmatch(headers['x-request-id']), headers
+    return error['message']
 
 
 def picture_part(data, media_type='image/png'):
