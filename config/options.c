@@ -179,6 +179,8 @@ const cog_option cog_options[] = {
          server.image.max_metadata, 0, GIB),
     TIME("image-decode-time", RUNNERS, "time of one processor for decoding one picture",
          server.image.max_ms, 1, HOUR),
+    INT("image-workers", SERVE, "pictures decoded at a time; 0: by the processors, 2 to 4",
+        server.image_workers, 0, 64),
     CHOICE("alpha", RUNNERS, "white|drop",
            "transparent pixels: on white, or the colour underneath as the reference does",
            server.image.drop_alpha, 0),

@@ -403,29 +403,30 @@ int64_t cog_chat_max_tokens(const cog_chat *c)
     return c->max_tokens ? c->max_tokens : c->n_predict;
 }
 
-int cog_chat_picture_bytes(const cog_chat_picture *p, uint8_t **bytes, size_t *len,
-                           size_t max_bytes, cog_api_error *err)
+int cog_chat_picture_room(size_t *room, const cog_chat_picture *p, size_t max_bytes,
+                          cog_api_error *err)
 {
-    uint8_t *dst;
-
     if (p->len == 0)
         return cog_api_error_set(err, COG_API_IMAGE_EMPTY, p->param, "The picture has no bytes.");
     if (p->len / 4 * 3 > max_bytes + 2)
         return cog_api_error_set(err, COG_API_IMAGE_FILE_SIZE, p->param,
                                  "The picture's file is larger than the %zu bytes allowed.",
                                  max_bytes);
-    dst = cog_realloc(NULL, cog_base64_room(p->len), 1);
-    if (cog_base64_decode(dst, len, p->base64, p->len) < 0) {
-        cog_free(dst);
-        if (p->is_bare)
-            return cog_api_error_set(err, COG_API_IMAGE_URL, p->param,
-                                     "The url is neither a data: URL nor a picture in base64.");
-        return cog_api_error_set(err, COG_API_IMAGE_BASE64, p->param,
-                                 "The picture's data is not valid base64: only the standard "
-                                 "alphabet, without spaces or line breaks, is accepted.");
-    }
-    *bytes = dst;
+    *room = cog_base64_room(p->len);
     return 0;
+}
+
+int cog_chat_picture_decode(const cog_chat_picture *p, uint8_t *dst, size_t *len,
+                            cog_api_error *err)
+{
+    if (cog_base64_decode(dst, len, p->base64, p->len) == 0)
+        return 0;
+    if (p->is_bare)
+        return cog_api_error_set(err, COG_API_IMAGE_URL, p->param,
+                                 "The url is neither a data: URL nor a picture in base64.");
+    return cog_api_error_set(err, COG_API_IMAGE_BASE64, p->param,
+                             "The picture's data is not valid base64: only the standard "
+                             "alphabet, without spaces or line breaks, is accepted.");
 }
 
 bool cog_chat_is_request_id(const char *text)

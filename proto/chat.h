@@ -81,10 +81,14 @@ void cog_chat_fini(cog_chat *c);
 /* The output limit that was asked for, 0 when none was. */
 int64_t cog_chat_max_tokens(const cog_chat *c);
 
-/* Decodes the picture's base64. *bytes is the caller's. Refuses a file above max_bytes before it
- * allocates. */
-int cog_chat_picture_bytes(const cog_chat_picture *p, uint8_t **bytes, size_t *len,
-                           size_t max_bytes, cog_api_error *err);
+/* Bytes that the picture's file may have: never less than cog_chat_picture_decode writes. Refuses a
+ * file above max_bytes. */
+int cog_chat_picture_room(size_t *room, const cog_chat_picture *p, size_t max_bytes,
+                          cog_api_error *err);
+
+/* Decodes the picture's base64 to dst, which has that room; *len is what it wrote. */
+int cog_chat_picture_decode(const cog_chat_picture *p, uint8_t *dst, size_t *len,
+                            cog_api_error *err);
 
 /* Whether text may name a request: [A-Za-z0-9._:-]{1,128}. */
 bool cog_chat_is_request_id(const char *text);

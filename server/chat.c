@@ -1,8 +1,8 @@
 /* chat.c - POST /v1/chat/completions: from a complete body to a complete answer.
  *
- *     begin -> pool: understand -> admit -> [pool: picture] -> submit -> events -> END
+ *     begin -> pool: understand -> admit -> [pool: read -> decoder] -> submit -> events -> END
  *
- * The two pool stages touch the job, the body and immutable facts only; between them and after them
+ * The pool stages touch the job, the body and immutable facts only; between them and after them
  * the loop thread looks whether the client is still there. Everything that can be refused without
  * looking at the picture is refused before it. */
 #include "base/alloc.h"
@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "proto/chat.h"
 #include "proto/chat_write.h"
+#include "server/decoder.h"
 #include "server/internal.h"
 
 #include <assert.h>
@@ -43,6 +44,7 @@ typedef struct chat_job {
     cog_chat_choice *choices; /* n of them */
     cog_chat_usage usage;
     char user[9]; /* of the digest of the request's user, for the log */
+    cog_decode decode;
     uint64_t picture_ns;
 } chat_job;
 
@@ -314,82 +316,42 @@ static void refuse_picture(chat_job *j, cog_image_fault fault, const cog_err *wh
     cog_api_error_set(&j->err, code, p->param, "%s", text);
 }
 
-/* Decoders take up to 11 bytes for each pixel; the sum over all of them is bounded. A picture
- * larger than the bound is decoded alone. Waits in the pool's thread: who comes later would wait
- * for this one in any case. */
-enum { DECODE_BYTES_PER_PIXEL = 12 };
-#define MAX_DECODE_BYTES ((size_t)1 << 30)
-
-static void begin_decode(cog_server *s, size_t cost)
-{
-    uv_mutex_lock(&s->decode_lock);
-    while (s->decode_bytes > 0 && s->decode_bytes + cost > MAX_DECODE_BYTES)
-        uv_cond_wait(&s->decode_ended, &s->decode_lock);
-    s->decode_bytes += cost;
-    uv_mutex_unlock(&s->decode_lock);
-}
-
-static void end_decode(cog_server *s, size_t cost)
-{
-    uv_mutex_lock(&s->decode_lock);
-    s->decode_bytes -= cost;
-    uv_cond_broadcast(&s->decode_ended);
-    uv_mutex_unlock(&s->decode_lock);
-}
-
-static int decode_picture(chat_job *j, const uint8_t *bytes, size_t len, cog_image_fault *fault,
-                          cog_err *err)
-{
-    cog_server *s = j->x->server;
-    const cog_image_options *opt = &s->cfg.image;
-    cog_image_format format;
-    int width, height, rc;
-    size_t cost;
-
-    rc = cog_image_probe(&format, &width, &height, fault, bytes, len, opt, err);
-    if (rc < 0)
-        return rc;
-    cost = (size_t)width * (size_t)height * DECODE_BYTES_PER_PIXEL;
-    begin_decode(s, cost);
-    if (!atomic_load(&j->is_abandoned))
-        rc = cog_image_load(&j->request->image, fault, bytes, len,
-                            cog_engine_get_info(s->engine)->image_side, opt, err);
-    end_decode(s, cost);
-    return rc;
-}
-
-static void load_picture(uv_work_t *w)
+/* The picture's file, into memory where it can be decoded. */
+static void read_picture(uv_work_t *w)
 {
     chat_job *j = w->data;
-    uint64_t start_ns = cog_now_ns();
-    cog_image_fault fault;
-    uint8_t *bytes;
-    size_t len;
+    cog_server *s = j->x->server;
+    const cog_chat_picture *p = &j->chat.picture;
+    size_t room;
     cog_err err;
-    int rc;
 
-    if (atomic_load(&j->is_abandoned))
+    if (atomic_load(&j->is_abandoned) ||
+        cog_chat_picture_room(&room, p, s->cfg.image.max_bytes, &j->err) < 0)
         return;
-    if (cog_chat_picture_bytes(&j->chat.picture, &bytes, &len, j->x->server->cfg.image.max_bytes,
-                               &j->err) < 0)
+    if (cog_decode_init(&j->decode, s->decoder, room, cog_engine_get_info(s->engine)->image_side,
+                        &err) < 0) {
+        cog_log(COG_ERROR, "event=picture_not_read id=%s reason=\"%s\"", j->x->id, err.text);
+        cog_api_error_set(&j->err, COG_API_OVERLOADED, NULL,
+                          "The server has no memory for a picture now. Try again shortly.");
+        j->err.retry_after_s = 1;
         return;
-    rc = decode_picture(j, bytes, len, &fault, &err);
-    cog_free(bytes);
-    if (rc < 0)
-        refuse_picture(j, fault, &err);
-    j->picture_ns = cog_now_ns() - start_ns;
+    }
+    cog_chat_picture_decode(p, j->decode.memory.base, &j->decode.file_len, &j->err);
 }
 
 /* ------------------------------------------------------------------ between the stages */
 
+static void hold(chat_job *j)
+{
+    cog_exchange_ref(j->x);
+    j->x->server->n_working++;
+}
+
 static void start_work(chat_job *j, uv_work_cb work, uv_after_work_cb after)
 {
-    cog_server *s = j->x->server;
-
-    cog_exchange_ref(j->x);
+    hold(j);
     j->is_working = true;
-    s->n_working++;
-    uv_queue_work(&s->loop, &j->work, work, after);
+    uv_queue_work(&j->x->server->loop, &j->work, work, after);
 }
 
 /* True when the request goes on. */
@@ -443,17 +405,48 @@ static void submit(chat_job *j)
         cog_reply_header(&x->reply, "x-ignored-parameters", "%s", j->ignored.data);
 }
 
-static void after_picture(uv_work_t *w, int status)
+/* The last of a stage: what start_work and hold began. */
+static void let_go(cog_exchange *x)
+{
+    cog_server *s = x->server;
+
+    cog_exchange_unref(x);
+    cog_http_flush(s);
+}
+
+static void after_decode(cog_decode *d)
+{
+    chat_job *j = d->user;
+    cog_exchange *x = j->x;
+
+    x->server->n_preparing--;
+    j->picture_ns = cog_now_ns() - j->picture_ns;
+    if (d->status == COG_DECODE_REFUSED)
+        refuse_picture(j, d->fault, &d->err);
+    j->request->image = d->image;
+    d->image = NULL;
+    cog_decode_fini(d);
+    if (end_work(j))
+        submit(j);
+    let_go(x);
+}
+
+static void after_read(uv_work_t *w, int status)
 {
     chat_job *j = w->data;
     cog_exchange *x = j->x;
-    cog_server *s = x->server;
 
-    s->n_preparing--;
-    if (end_work(j))
-        submit(j);
-    cog_exchange_unref(x);
-    cog_http_flush(s);
+    if (end_work(j)) {
+        hold(j);
+        j->decode.user = j;
+        j->decode.done = after_decode;
+        j->decode.deadline_ns = x->deadline_ns;
+        cog_decoder_submit(x->server->decoder, &j->decode);
+    } else {
+        x->server->n_preparing--;
+        cog_decode_fini(&j->decode);
+    }
+    let_go(x);
 }
 
 static bool has_room(cog_server *s)
@@ -480,20 +473,19 @@ static void admit(chat_job *j)
         return;
     }
     j->x->stage = "picture";
+    j->picture_ns = cog_now_ns();
     s->n_preparing++;
-    start_work(j, load_picture, after_picture);
+    start_work(j, read_picture, after_read);
 }
 
 static void after_understand(uv_work_t *w, int status)
 {
     chat_job *j = w->data;
     cog_exchange *x = j->x;
-    cog_server *s = x->server;
 
     if (end_work(j))
         admit(j);
-    cog_exchange_unref(x);
-    cog_http_flush(s);
+    let_go(x);
 }
 
 /* ------------------------------------------------------------------ the route */
@@ -507,6 +499,7 @@ void cog_chat_begin(cog_exchange *x)
     j->x = x;
     j->work.data = j;
     atomic_init(&j->is_abandoned, false);
+    atomic_init(&j->decode.is_abandoned, false);
     cog_http_watch(x);
     start_work(j, understand, after_understand);
 }
@@ -520,6 +513,7 @@ void cog_chat_cancel(cog_exchange *x)
     atomic_store(&j->is_abandoned, true);
     if (j->is_working)
         uv_cancel((uv_req_t *)&j->work);
+    cog_decoder_cancel(x->server->decoder, &j->decode);
     if (j->is_submitted)
         cog_engine_cancel(x->server->engine, j->id);
 }

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/sha256.h"
 #include "proto/api_error.h"
+#include "server/decoder.h"
 #include "server/head.h"
 #include "server/server.h"
 
@@ -196,14 +197,12 @@ struct cog_server {
 
     cog_conn *conns;
     cog_exchange *exchanges;
-    int n_open;             /* connections */
-    int n_submitted;        /* engine requests without END */
-    int n_working;          /* jobs in the pool */
-    int n_preparing;        /* pictures in the pool, admitted */
-    size_t inflight;        /* bytes of bodies, reserved */
-    uv_mutex_t decode_lock; /* guards decode_bytes; pool threads */
-    uv_cond_t decode_ended;
-    size_t decode_bytes; /* memory that running decodes may take, estimated */
+    int n_open;      /* connections */
+    int n_submitted; /* engine requests without END */
+    int n_working;   /* jobs in the pool or the decoder */
+    int n_preparing; /* admitted requests whose pictures are being decoded */
+    size_t inflight; /* bytes of bodies, reserved */
+    cog_decoder *decoder;
     uint64_t next_id;
     uint64_t submitted_ns;          /* when n_submitted last left 0 */
     uint64_t ended_ns, interval_ns; /* of ENDs: last, and smoothed distance */

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "proto/json_scan.h"
+#include "server/decoder.h"
 #include "server/internal.h"
 
 #include <assert.h>
@@ -243,11 +244,10 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     raise_limits();
     cog_json_init();
     uv_loop_init(&s->loop);
-    if (uv_mutex_init(&s->decode_lock) != 0 || uv_cond_init(&s->decode_ended) != 0)
-        abort(); /* out of memory */
     uv_async_init(&s->loop, &s->async, on_wake);
     s->async.data = s;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    s->decoder = cog_decoder_open(&s->loop, &s->cfg);
     rc = check_config(cfg, err);
     if (rc < 0)
         goto fail;
@@ -348,11 +348,11 @@ void cog_server_close(cog_server *s)
         x->refs = 1;
         cog_exchange_unref(x);
     }
+    cog_decoder_close(s->decoder);
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
-    uv_cond_destroy(&s->decode_ended);
-    uv_mutex_destroy(&s->decode_lock);
+    cog_decoder_free(s->decoder);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     cog_free(s->listeners);

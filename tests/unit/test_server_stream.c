@@ -352,6 +352,29 @@ static void deadline_passes_during_decode(void **state)
     cog_free(body);
 }
 
+/* Time in the decoder's queue counts as well, and what waits there is never decoded. */
+static void deadline_passes_before_decode(void **state)
+{
+    fixture *f = *state;
+    http_client slow;
+    char *body = picture_body("x", "FAKE", "");
+    int decoded = fake_engine_decoded();
+    http_response r;
+
+    f->cfg.request_timeout_ms = 200;
+    f->cfg.image_workers = 1;
+    fixture_start(f);
+    slow = begin(f, picture_body("x", "FAKE slow=1500", ""));
+    for (int i = 0; i < 4000 && fake_engine_decoded() == decoded; i++)
+        usleep(1000);
+    r = client_post(f->address, "/v1/chat/completions", body);
+    assert_int_equal(r.status, 504);
+    assert_int_equal(fake_engine_decoded(), decoded + 1);
+    response_fini(&r);
+    client_close(&slow);
+    cog_free(body);
+}
+
 static int decode_together(fixture *f, const char *picture)
 {
     http_client c[3];
@@ -432,6 +455,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(device_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(deadline_passes, create, teardown),
         cmocka_unit_test_setup_teardown(deadline_passes_during_decode, create, teardown),
+        cmocka_unit_test_setup_teardown(deadline_passes_before_decode, create, teardown),
         cmocka_unit_test_setup_teardown(queue_full, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

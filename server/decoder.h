@@ -1,0 +1,76 @@
+/* decoder.h - pictures from files to pixels, a few at a time, in order of arrival.
+ *
+ *     cog_decode_init, cog_decode_ready   the file is written into the decode's memory (pool)
+ *     cog_decoder_submit                  -> queue -> a worker reads the header
+ *                                         -> waits until there is memory for the picture
+ *                                         -> the worker decodes -> done
+ *
+ * Every submitted decode gets exactly one done, from the loop and never from inside a call of this
+ * header. The loop thread only, unless a comment says otherwise. */
+#ifndef COG_SERVER_DECODER_H
+#define COG_SERVER_DECODER_H
+
+#include "base/err.h"
+#include "engine/engine.h"
+#include "server/picture_memory.h"
+#include "server/server.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+typedef struct cog_decoder cog_decoder;
+struct cog_decode_worker;
+
+typedef enum cog_decode_status {
+    COG_DECODE_DONE,     /* image is there */
+    COG_DECODE_REFUSED,  /* the file is at fault: fault and err say why */
+    COG_DECODE_CANCELED, /* as asked, or the deadline passed */
+} cog_decode_status;
+
+/* One picture under way. The caller's storage, zero-initialised; stays where it is until done. */
+typedef struct cog_decode {
+    /* the caller's */
+    void (*done)(struct cog_decode *d);
+    void *user;
+    uint64_t deadline_ns; /* of waiting in the queue */
+    cog_picture_memory memory;
+    size_t file_len; /* bytes at memory.base */
+    int side;
+
+    /* the answer, valid in done */
+    cog_decode_status status;
+    cog_image *image; /* the decode's until taken; set it to NULL then */
+    cog_image_fault fault;
+    cog_err err;
+
+    /* the decoder's */
+    const cog_image_options *options;
+    struct cog_decode *next;
+    struct cog_decode_worker *worker; /* NULL: queued, or done */
+    bool is_submitted;
+    atomic_bool is_abandoned; /* read by the pool: do not start what nobody waits for */
+    uv_work_t work;
+    int rc, width, height; /* what the pool found */
+} cog_decode;
+
+/* The decoder runs on the loop; cfg outlives it. */
+cog_decoder *cog_decoder_open(uv_loop_t *loop, const cog_server_config *cfg);
+/* Nothing is under way. Closes what it has on the loop; free it when the loop has run that. */
+void cog_decoder_close(cog_decoder *dec);
+void cog_decoder_free(cog_decoder *dec); /* NULL is fine */
+
+/* Any thread. Makes d->memory for a file of up to file_room bytes and a picture of side x side.
+ * COG_ENOMEM when memory or descriptors are out. */
+int cog_decode_init(cog_decode *d, const cog_decoder *dec, size_t file_room, int side,
+                    cog_err *err);
+void cog_decode_fini(cog_decode *d); /* any thread; zero-initialised is fine */
+
+/* d->done, user, deadline_ns and file_len are set. */
+void cog_decoder_submit(cog_decoder *dec, cog_decode *d);
+/* done follows, soon; does nothing for a decode that was not submitted. */
+void cog_decoder_cancel(cog_decoder *dec, cog_decode *d);
+
+#endif
