@@ -1,8 +1,9 @@
-"""Adds up meson's test logs: count.py BROKEN LOG.json... prints "N passed, N failed, N skipped".
+"""Adds up meson's test logs: count.py LOG.json... -- BUILD... prints what failed, and as the last line
+"N passed, N failed, N skipped".
 
 A TAP test counts as many as it has cases, any other test as one. A program that ends badly without
-a failed case (a crash, a time limit) is one failure more. BROKEN is the number of builds that
-failed: each counts as one failure. Exits 1 when anything failed or nothing passed.
+a failed case (a crash, a time limit) is one failure more. A BUILD could not be made and counts as one
+failure. Exits 1 when anything failed or nothing passed.
 """
 import collections
 import json
@@ -11,8 +12,10 @@ import sys
 
 CASE = re.compile(r'^(not )?ok\b.*?(# *skip.*)?$', re.IGNORECASE)
 
-count = collections.Counter(failed=int(sys.argv[1]))
-for path in sys.argv[2:]:
+split = sys.argv.index('--')
+builds = sys.argv[split + 1:]
+count = collections.Counter(failed=len(builds))
+for path in sys.argv[1:split]:
     try:
         with open(path, encoding='utf-8') as log:
             tests = [json.loads(line) for line in log]
@@ -32,5 +35,7 @@ for path in sys.argv[2:]:
         if not went_well:
             print(f'{test["name"]}: {test["result"]}')
 
+for name in builds:
+    print(f'the build {name}: it cannot be made')
 print(f'{count["passed"]} passed, {count["failed"]} failed, {count["skipped"]} skipped')
 sys.exit(1 if count['failed'] or not count['passed'] else 0)

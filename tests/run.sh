@@ -26,7 +26,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=deploy/packages.sh
 . "$root/deploy/packages.sh"
 logs=
-broken=0
+broken=
 
 # prepare NAME MESON-OPTION...: configures $root/build-NAME and builds $targets there, or everything
 prepare()
@@ -47,7 +47,7 @@ prepare()
         grep -A 6 -E '^FAILED|error:' "$dir/ninja.log" | head -n 60
     fi
     echo "== $name: does not build"
-    broken=$((broken + 1))
+    broken="$broken $name"
     return 1
 }
 
@@ -158,5 +158,5 @@ install_packages build test || exit 1
 for suite in $others; do
     "run_$suite"
 done
-# shellcheck disable=SC2086
-python3 "$root/tests/count.py" "$broken" $logs
+# shellcheck disable=SC2086 # lists of words
+python3 "$root/tests/count.py" $logs -- $broken
