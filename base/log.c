@@ -2,11 +2,15 @@
 
 #include "base/utf8.h"
 
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +24,11 @@ enum {
 static _Atomic int max_level = COG_INFO;
 static _Atomic bool is_json;
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint64_t lost; /* changed under the lock */
+static uint64_t reported;     /* of these */
+static bool is_torn;          /* the last line that went out lacks its end */
+
 void cog_log_set_level(cog_log_level level)
 {
     atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
@@ -30,6 +39,11 @@ void cog_log_set_form(cog_log_form form)
     atomic_store_explicit(&is_json,
                           form == COG_LOG_AUTO ? !isatty(STDERR_FILENO) : form == COG_LOG_JSON,
                           memory_order_relaxed);
+}
+
+uint64_t cog_log_lost(void)
+{
+    return atomic_load_explicit(&lost, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------ one line */
@@ -119,13 +133,57 @@ static void add_text(cog_log_line *l, const char *key, size_t key_len, const cha
     add(l, key, key_len, quoted);
 }
 
-static void finish(cog_log_line *l)
+/* A pipe whose reader sleeps, a paused terminal, a full socket: none may stop the caller, and the
+ * descriptor is shared with other programs, so its flags are not ours to change. A pipe that takes
+ * anything takes a whole line. */
+static bool write_now(const char *text, size_t len)
+{
+    ssize_t n = send(STDERR_FILENO, text, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (n < 0 && errno == ENOTSOCK) {
+        struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+        if (poll(&p, 1, 0) == 1 && p.revents & POLLOUT)
+            n = write(STDERR_FILENO, text, len);
+    }
+    if (n > 0)
+        is_torn = (size_t)n < len;
+    return n == (ssize_t)len;
+}
+
+static void close_line(cog_log_line *l)
 {
     if (l->is_json)
         l->text[l->len++] = '}';
     l->text[l->len++] = '\n';
-    if (write(STDERR_FILENO, l->text, l->len) < 0)
-        return; /* nowhere left to complain */
+}
+
+static bool report_lost(void)
+{
+    cog_log_line l;
+    char count[24];
+
+    if (is_torn && !write_now("\n", 1))
+        return false;
+    if (lost == reported)
+        return true;
+    start(&l, COG_WARN);
+    add_text(&l, "event", strlen("event"), "log_lost");
+    snprintf(count, sizeof(count), "%llu", (unsigned long long)(lost - reported));
+    add(&l, "lines", strlen("lines"), count);
+    close_line(&l);
+    if (!write_now(l.text, l.len))
+        return false;
+    reported = lost;
+    return true;
+}
+
+static void finish(cog_log_line *l)
+{
+    close_line(l);
+    pthread_mutex_lock(&lock);
+    if (!report_lost() || !write_now(l->text, l->len))
+        lost++;
+    pthread_mutex_unlock(&lock);
 }
 
 void cog_log_begin(cog_log_line *l, cog_log_level level, const char *event)

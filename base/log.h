@@ -11,7 +11,9 @@
  *
  * Error: someone must act. Warn: degraded, says what was done instead. Info: start, stop, one line
  * per request. Debug: for developers. Never prompts, pictures, answers or keys; never per token.
- * Any thread. The level and the form are global. */
+ * Any thread. Never waits for whoever reads: what a full pipe or disk does not take is lost,
+ * counted, and told as event=log_lost before the next line that gets through. Level, form and count
+ * are global. */
 #ifndef COG_BASE_LOG_H
 #define COG_BASE_LOG_H
 
@@ -30,6 +32,8 @@ void cog_log_set_level(cog_log_level level);
 void cog_log_set_form(cog_log_form form); /* COG_LOG_TEXT before the first call */
 void cog_log(cog_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+uint64_t cog_log_lost(void); /* lines since the start */
+
 /* Writes s into dst as a quoted value with quotes, backslashes and control bytes escaped, cut to
  * fit; returns dst. For text that came from outside. */
 char *cog_log_quote(char *dst, size_t dst_size, const char *s);
@@ -40,7 +44,7 @@ typedef struct cog_log_line {
     cog_log_level level;
     bool is_off, is_json;
     size_t len;
-    char text[4096];
+    char text[4096]; /* no longer than what a pipe takes whole */
 } cog_log_line;
 
 void cog_log_begin(cog_log_line *l, cog_log_level level, const char *event);
