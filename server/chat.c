@@ -43,9 +43,8 @@ typedef struct chat_job {
     bool has_roles;
     cog_chat_choice *choices; /* n of them */
     cog_chat_usage usage;
-    char user[9]; /* of the digest of the request's user, for the log */
+    cog_pace *pace; /* n of them */
     cog_decode decode;
-    uint64_t picture_ns;
 } chat_job;
 
 /* A token of any vocabulary of the family has fewer bytes: text above it needs no tokenizer to be
@@ -233,10 +232,11 @@ static void build_request(chat_job *j)
     j->include_usage = c->include_usage;
     j->continuous_usage = c->continuous_usage;
     j->choices = cog_array(cog_chat_choice, (size_t)j->n);
+    j->pace = cog_array(cog_pace, (size_t)j->n);
     j->usage.prompt_tokens = r->prompt.n_tokens;
     j->usage.image_tokens = r->prompt.n_image_tokens;
     if (c->user)
-        hash_user(j->user, c->user);
+        hash_user(j->x->record.user, c->user);
     j->ignored = j->chat.ignored;
     j->chat.ignored = (cog_buf){ 0 };
 }
@@ -398,7 +398,7 @@ static void submit(chat_job *j)
     cog_exchange_ref(x);
     if (s->n_submitted++ == 0)
         s->submitted_ns = cog_now_ns();
-    x->stage = "engine";
+    cog_record_enter(&x->record, COG_AT_ENGINE);
     x->is_stream = j->stream;
     x->wrote_ns = cog_now_ns();
     if (j->ignored.len)
@@ -420,7 +420,9 @@ static void after_decode(cog_decode *d)
     cog_exchange *x = j->x;
 
     x->server->n_preparing--;
-    j->picture_ns = cog_now_ns() - j->picture_ns;
+    if (d->image)
+        x->record.image_pixels =
+            (uint64_t)d->image->source_width * (uint64_t)d->image->source_height;
     if (d->status == COG_DECODE_REFUSED)
         refuse_picture(j, d->fault, &d->err);
     j->request->image = d->image;
@@ -441,6 +443,8 @@ static void after_read(uv_work_t *w, int status)
         j->decode.user = j;
         j->decode.done = after_decode;
         j->decode.deadline_ns = x->deadline_ns;
+        j->decode.began_ns = &x->record.decode_ns;
+        cog_record_picture(&x->record, j->decode.memory.base, j->decode.file_len);
         cog_decoder_submit(x->server->decoder, &j->decode);
     } else {
         x->server->n_preparing--;
@@ -472,8 +476,8 @@ static void admit(chat_job *j)
         submit(j);
         return;
     }
-    j->x->stage = "picture";
-    j->picture_ns = cog_now_ns();
+    cog_record_enter(&j->x->record, COG_AT_IMAGE_WAIT);
+    j->x->record.n_images = 1;
     s->n_preparing++;
     start_work(j, read_picture, after_read);
 }
@@ -495,7 +499,6 @@ void cog_chat_begin(cog_exchange *x)
     chat_job *j = cog_new(chat_job);
 
     x->job = j;
-    x->stage = "parse";
     j->x = x;
     j->work.data = j;
     atomic_init(&j->is_abandoned, false);
@@ -531,6 +534,7 @@ void cog_chat_fini_job(cog_exchange *x)
     for (int i = 0; j->choices && i < j->n; i++)
         cog_buf_fini(&j->choices[i].text);
     cog_free(j->choices);
+    cog_free(j->pace);
     cog_buf_fini(&j->ignored);
     cog_chat_stream_fini(&j->writer);
     cog_free(j);
@@ -558,7 +562,6 @@ static void begin_stream(chat_job *j)
     if (j->has_roles)
         return;
     j->has_roles = true;
-    j->x->stage = "stream";
     cog_chat_stream_init(&j->writer, &head, j->include_usage, j->continuous_usage);
     for (int i = 0; i < j->n; i++)
         cog_chat_stream_role(&j->x->out, &j->writer, i, &j->usage);
@@ -566,6 +569,7 @@ static void begin_stream(chat_job *j)
 
 static void on_text(chat_job *j, const cog_event *ev)
 {
+    cog_record_token(&j->x->record, &j->pace[ev->choice], ev->n_tokens);
     j->usage.completion_tokens += ev->n_tokens;
     if (!j->stream) {
         cog_buf_add(&j->choices[ev->choice].text, ev->text, ev->text_len);
@@ -582,6 +586,7 @@ static void on_finish(chat_job *j, const cog_event *ev)
     cog_chat_choice *c = &j->choices[ev->choice];
 
     c->finish = ev->finish == COG_FINISH_LENGTH ? "length" : "stop";
+    j->x->record.is_length |= ev->finish == COG_FINISH_LENGTH;
     c->stop_reason = ev->stop >= 0 && ev->stop < j->n_stop ? j->stop[ev->stop] : NULL;
     if (!j->stream)
         return;
@@ -609,8 +614,8 @@ static void answer_whole(chat_job *j, const cog_usage *u)
     cog_reply_header(&x->reply, "Server-Timing",
                      "queue;dur=%.1f, decode_image;dur=%.1f, encode;dur=%.1f, prefill;dur=%.1f, "
                      "generate;dur=%.1f",
-                     ms(u->queue_ns), ms(j->picture_ns), ms(u->vision_ns), ms(u->prefill_ns),
-                     ms(u->decode_ns));
+                     ms(u->queue_ns), ms(x->record.ns[COG_AT_IMAGE_DECODE]), ms(u->vision_ns),
+                     ms(u->prefill_ns), ms(u->decode_ns));
     cog_exchange_reply(x);
 }
 
@@ -683,12 +688,7 @@ static void on_end(chat_job *j, const cog_event *ev)
 
     j->is_submitted = false;
     count_end(x->server);
-    snprintf(x->note, sizeof(x->note),
-             " user=%s prompt=%d image=%d completion=%d queue_ms=%.0f vision_ms=%.0f "
-             "prefill_ms=%.0f decode_ms=%.0f",
-             j->user[0] ? j->user : "-", ev->usage.prompt_tokens, ev->usage.image_tokens,
-             ev->usage.completion_tokens, ms(ev->usage.queue_ns), ms(ev->usage.vision_ns),
-             ms(ev->usage.prefill_ns), ms(ev->usage.decode_ns));
+    cog_record_usage(&x->record, &ev->usage);
     if (!x->is_gone && !x->reply.status && !x->is_stream_done) {
         if (ev->status == 0)
             answer(j, ev);

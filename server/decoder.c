@@ -74,6 +74,8 @@ static void grant_memory(cog_decoder *dec)
             dec->waiting_end = &dec->waiting;
         dec->bytes += w->cost;
         w->phase = COG_WORKER_PIXELS;
+        if (w->d && w->d->began_ns)
+            *w->d->began_ns = cog_now_ns();
         w->ops->pixels(w);
     }
 }

@@ -36,6 +36,7 @@ typedef struct cog_decode {
     void (*done)(struct cog_decode *d);
     void *user;
     uint64_t deadline_ns; /* of waiting in the queue */
+    uint64_t *began_ns;   /* gets the time when the pixels' turn comes; NULL is fine */
     cog_picture_memory memory;
     size_t file_len; /* bytes at memory.base */
     int side;

@@ -53,13 +53,81 @@ cog_exchange *cog_exchange_new(cog_server *s, const char *target)
     x->target = cog_strdup(target);
     x->start_ns = cog_now_ns();
     x->deadline_ns = UINT64_MAX;
-    x->stage = "head";
+    cog_record_init(&x->record);
     cog_id_new(x->id);
     x->next = s->exchanges;
     if (x->next)
         x->next->prev = x;
     s->exchanges = x;
     return x;
+}
+
+/* ------------------------------------------------------------------ the log line */
+
+int cog_exchange_status(const cog_exchange *x)
+{
+    return x->answered && (x->is_finished || x->answered == 408) ? x->answered : 499;
+}
+
+static void log_work(cog_log_line *l, const cog_exchange *x)
+{
+    static const char *const formats[] = { "jpeg", "png", "webp", "gif" };
+    const cog_record *r = &x->record;
+
+    cog_log_text(l, "model", x->server->cfg.served_names[0]);
+    cog_log_text(l, "user", r->user);
+    cog_log_text(l, "finish", cog_outcome_name(cog_record_outcome(r)));
+    if (r->has_left)
+        cog_log_text(l, "abort_stage", cog_at_name(r->left_at));
+    if (r->n_images) {
+        cog_log_int(l, "images", r->n_images);
+        cog_log_int(l, "image_bytes", (int64_t)r->image_bytes);
+        cog_log_text(l, "image_format", r->image_format < 0 ? NULL : formats[r->image_format]);
+    }
+    if (r->has_usage) {
+        cog_log_int(l, "prompt_tokens", r->usage.prompt_tokens);
+        cog_log_int(l, "image_tokens", r->usage.image_tokens);
+        cog_log_int(l, "cached_tokens", r->usage.cached_tokens);
+        cog_log_int(l, "output_tokens", r->usage.completion_tokens);
+    }
+    if (r->first_ns)
+        cog_log_ms(l, "first_token_ms", r->first_ns - x->begin_ns);
+    for (int i = 0; i < COG_N_AT; i++) {
+        char key[32];
+
+        snprintf(key, sizeof(key), "%s_ms", cog_at_name(i));
+        cog_log_ms(l, key, r->ns[i]);
+    }
+    cog_log_text(l, "objective", r->objective);
+    cog_log_text(l, "fairness", r->fairness);
+    if (r->n_retries)
+        cog_log_int(l, "retries", r->n_retries);
+}
+
+/* One line, when nothing of the exchange runs any more. */
+static void log_end(const cog_exchange *x)
+{
+    const cog_record *r = &x->record;
+    bool is_probe = x->route && x->route->is_open && x->answered == 200;
+    cog_log_line l;
+    char path[96];
+
+    cog_log_begin(&l, is_probe ? COG_DEBUG : COG_INFO, "request");
+    cog_log_text(&l, "id", x->id);
+    cog_log_text(&l, "trace_id", r->trace_id);
+    cog_log_text(&l, "key", x->key);
+    cog_log_text(&l, "method", r->method);
+    /* a query may hold what a log must not */
+    snprintf(path, sizeof(path), "%.*s", (int)strcspn(x->target, "?"), x->target);
+    cog_log_text(&l, "route", x->route ? x->route->path : path);
+    cog_log_int(&l, "status", cog_exchange_status(x));
+    if (r->error)
+        cog_log_text(&l, "error", cog_api_error_name(r->error));
+    cog_log_int(&l, "bytes_in", (int64_t)(x->n_body + x->n_dropped));
+    if (r->is_work)
+        log_work(&l, x);
+    cog_log_ms(&l, "ms", r->done_ns - x->start_ns);
+    cog_log_end(&l);
 }
 
 void cog_exchange_ref(cog_exchange *x)
@@ -71,6 +139,10 @@ void cog_exchange_unref(cog_exchange *x)
 {
     if (--x->refs > 0)
         return;
+    if (!x->record.done_ns)
+        cog_record_done(&x->record, false);
+    cog_record_close(&x->record);
+    log_end(x);
     if (x->route && x->route->fini)
         x->route->fini(x);
     cog_exchange_drop_body(x);
@@ -119,6 +191,8 @@ void cog_exchange_fail(cog_exchange *x, const cog_api_error *err)
 {
     if (x->is_gone || x->is_stream_done || x->reply.status)
         return;
+    if (!x->record.error)
+        x->record.error = err->code;
     if (!x->is_streaming) {
         reply_with(x, err);
         cog_exchange_reply(x);
@@ -148,6 +222,8 @@ void cog_exchange_reply(cog_exchange *x)
 {
     assert(x->reply.status && !x->is_streaming);
     x->answered = x->reply.status;
+    if (x->record.at < COG_AT_ENGINE)
+        cog_record_enter(&x->record, COG_AT_WRITE);
     cog_http_resume(x);
 }
 
@@ -178,21 +254,4 @@ void cog_exchange_abandon(cog_exchange *x)
     if (x->route && x->route->cancel)
         x->route->cancel(x);
     cog_http_cut(x);
-}
-
-void cog_exchange_log(cog_exchange *x)
-{
-    bool is_probe = x->route && x->route->is_open && x->answered == 200;
-    uint64_t ms = (cog_now_ns() - x->start_ns) / 1000000;
-    char path[96];
-
-    x->target[strcspn(x->target, "?")] = '\0'; /* a query may hold what a log must not */
-    cog_log(
-        is_probe ? COG_DEBUG : COG_INFO,
-        "event=request id=%s method=%s path=%s status=%d stage=%s ms=%llu bytes_in=%llu key=%s%s",
-        x->id, x->head.method ? x->head.method : "-",
-        x->route ? x->route->path : cog_log_quote(path, sizeof(path), x->target),
-        x->is_finished && x->answered ? x->answered : 499, x->is_finished ? "done" : x->stage,
-        (unsigned long long)ms, (unsigned long long)(x->n_body + x->n_dropped),
-        x->key[0] ? x->key : "-", x->note);
 }

@@ -24,6 +24,23 @@ static bool is_clean(const char *name, size_t name_len, const char *value, size_
     return name_len > 0;
 }
 
+/* What is only noted. */
+static void add_context(cog_head *h, const char *name, size_t name_len, const char *value)
+{
+    if (is_name(name, name_len, "traceparent")) {
+        h->n_traceparent++;
+        h->traceparent = value;
+    } else if (is_name(name, name_len, "X-Stainless-Retry-Count")) {
+        size_t digits = strspn(value, "0123456789");
+        h->n_retries = digits > 0 && digits < 7 && !value[digits] ? atoi(value) : 0;
+    } else if (is_name(name, name_len, "X-Gateway-Inference-Objective") ||
+               is_name(name, name_len, "X-Gateway-Inference-Objectives")) {
+        h->objective = value;
+    } else if (is_name(name, name_len, "X-Gateway-Inference-Fairness-Id")) {
+        h->fairness = value;
+    }
+}
+
 void cog_head_add(cog_head *h, const char *name, size_t name_len, const char *value,
                   size_t value_len)
 {
@@ -53,6 +70,8 @@ void cog_head_add(cog_head *h, const char *name, size_t name_len, const char *va
         h->content_encoding = value;
     } else if (is_name(name, name_len, "X-Request-Id")) {
         h->request_id = value;
+    } else {
+        add_context(h, name, name_len, value);
     }
 }
 

@@ -23,7 +23,10 @@ typedef struct cog_head {
     bool expects_100;
     uint64_t content_length;
     const char *content_type, *content_encoding, *authorization, *request_id; /* borrowed */
-    size_t bytes; /* of the whole head */
+    int n_traceparent;
+    const char *traceparent, *objective, *fairness; /* borrowed: of a trace, of a gateway */
+    int n_retries; /* that an SDK says it has made; 0: the first try, or not said */
+    size_t bytes;  /* of the whole head */
 } cog_head;
 
 /* Takes one field. value is NUL-terminated at value_len or before it (then it holds a NUL). */

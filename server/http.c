@@ -133,6 +133,7 @@ static void on_left(uv_poll_t *p, int status, int events)
     cog_server *s = x->server;
 
     unwatch(x);
+    cog_record_left(&x->record);
     cog_exchange_abandon(x);
     cog_http_flush(s);
 }
@@ -200,6 +201,8 @@ static ssize_t next_bytes(void *cls, uint64_t pos, char *out, size_t max)
         memcpy(out, x->out.data, n);
         cog_buf_drop(&x->out, n);
         x->taken_ns = cog_now_ns();
+        if (x->record.first_ns && !x->record.written_ns)
+            x->record.written_ns = x->taken_ns;
         return (ssize_t)n;
     }
     if (x->is_stream_done)
@@ -250,6 +253,7 @@ static void read_head(cog_exchange *x, const char *method, const char *version)
     x->head.version = version;
     x->head.bytes = size ? size->header_size : 0;
     MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, on_field, &x->head);
+    cog_record_head(&x->record, &x->head);
     if (x->head.request_id && cog_chat_is_request_id(x->head.request_id)) {
         snprintf(x->id, sizeof(x->id), "%s", x->head.request_id);
         x->has_client_id = true;
@@ -293,12 +297,13 @@ static int judge(cog_exchange *x, cog_api_error *err)
     const cog_route *route = cog_route_find(x, &routing);
     bool is_options = strcmp(h->method, "OPTIONS") == 0;
 
+    x->route = route;
+    x->record.is_work = route && route->needs_engine && !routing.code;
     if (!is_options && !(route && route->is_open)) {
         if (!cog_auth_check(s, h, &x->key_digest, err))
             return COG_EINVAL;
         name_key(x);
     }
-    x->route = route;
     if (routing.code) {
         *err = routing;
         return COG_EINVAL;
@@ -341,7 +346,6 @@ static enum MHD_Result on_head(cog_exchange *x, const char *method, const char *
         }
     }
     if (cog_head_has_body(&x->head)) {
-        x->stage = "body";
         enter(x->conn, COG_CONN_BODY);
         cog_http_watch(x);
     }
@@ -442,12 +446,14 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     x->is_suspended = false;
     x->mhd = NULL;
     x->is_finished = code == MHD_REQUEST_TERMINATED_COMPLETED_OK && x->is_queued && !x->is_gone;
+    if (!x->is_finished && !x->is_gone && x->record.error != COG_API_REQUEST_TIMEOUT)
+        cog_record_left(&x->record);
+    cog_record_done(&x->record, x->is_finished);
     x->is_gone |= !x->is_finished;
     if (x->route && x->route->cancel)
         x->route->cancel(x);
     enter(x->conn, COG_CONN_IDLE);
     x->conn = NULL;
-    cog_exchange_log(x);
     cog_exchange_unref(x);
 }
 

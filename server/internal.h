@@ -15,6 +15,7 @@
 #include "proto/api_error.h"
 #include "server/decoder.h"
 #include "server/head.h"
+#include "server/record.h"
 #include "server/server.h"
 
 #include <stdbool.h>
@@ -119,10 +120,9 @@ struct cog_exchange {
     bool is_stream;    /* answered, or to be answered, with a stream */
     bool is_streaming; /* status and headers are decided */
     bool is_stream_done;
-    cog_buf out;       /* stream bytes not taken yet */
-    const char *stage; /* static: where it is, for the log */
-    char note[192];    /* key=value of the route, for the log */
-    int answered;      /* HTTP status, for the log; 499 when the client left before */
+    cog_buf out;  /* stream bytes not taken yet */
+    int answered; /* HTTP status; see cog_exchange_status */
+    cog_record record;
 
     void *job; /* the route's */
 };
@@ -148,8 +148,8 @@ void cog_exchange_abandon(cog_exchange *x);
 /* Gives the body's memory back. */
 void cog_exchange_drop_body(cog_exchange *x);
 
-/* One log line. At completion of the connection's part. */
-void cog_exchange_log(cog_exchange *x);
+/* The HTTP status that the client has had; 499 when it left before. */
+int cog_exchange_status(const cog_exchange *x);
 
 /* ------------------------------------------------------------------ the server */
 

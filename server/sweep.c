@@ -52,6 +52,12 @@ static void check_conn(const cog_server *s, cog_conn *c, uint64_t now)
         return;
     cog_log(COG_INFO, "event=request_timeout phase=%s",
             c->phase == COG_CONN_BODY ? "body" : "head");
+    for (cog_exchange *x = s->exchanges; x; x = x->next) {
+        if (x->mhd && x->conn == c) {
+            x->answered = 408;
+            x->record.error = COG_API_REQUEST_TIMEOUT;
+        }
+    }
     cog_http_refuse(c->fd, COG_API_REQUEST_TIMEOUT);
     shutdown(c->fd, SHUT_RDWR); /* MHD reads the end and cleans up */
     c->phase = COG_CONN_BUSY;

@@ -53,6 +53,31 @@ static void framing(void **state)
     }
 }
 
+static void what_is_only_noted(void **state)
+{
+    static const struct {
+        const char *value;
+        int retries;
+    } counts[] = { { "0", 0 },   { "2", 2 },          { "12", 12 },         { "", 0 },
+                   { "-1", 0 },  { "1.5", 0 },        { "99999999999", 0 }, { "1 ", 0 },
+                   { "two", 0 }, { "999999", 999999 } };
+    cog_head h = head_of(
+        (const char *const[]){ "TraceParent: a", "X-Gateway-Inference-Objectives: b",
+                               "x-gateway-inference-fairness-id: c", "traceparent: d", NULL });
+
+    assert_int_equal(h.n_traceparent, 2);
+    assert_string_equal(h.traceparent, "d");
+    assert_string_equal(h.objective, "b");
+    assert_string_equal(h.fairness, "c");
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        char field[64];
+
+        snprintf(field, sizeof(field), "x-stainless-retry-count: %s", counts[i].value);
+        h = head_of((const char *const[]){ field, NULL });
+        assert_int_equal(h.n_retries, counts[i].retries);
+    }
+}
+
 static void nul_and_targets(void **state)
 {
     cog_head h = head_of((const char *const[]){ "Host: x", NULL });
@@ -131,8 +156,11 @@ static void json_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(framing),    cmocka_unit_test(nul_and_targets),
-        cmocka_unit_test(sizes),      cmocka_unit_test(old_version_needs_no_host),
+        cmocka_unit_test(framing),
+        cmocka_unit_test(what_is_only_noted),
+        cmocka_unit_test(nul_and_targets),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(old_version_needs_no_host),
         cmocka_unit_test(json_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
