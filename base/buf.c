@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,4 +84,24 @@ char *cog_buf_detach(cog_buf *b, size_t *out_len)
         *out_len = b->len;
     *b = (cog_buf){ 0 };
     return data;
+}
+
+int cog_buf_add_file(cog_buf *b, const char *path, size_t max, cog_err *err)
+{
+    size_t start = b->len, n;
+    char chunk[4096];
+    FILE *f = fopen(path, "rbe");
+    int failed;
+
+    if (!f)
+        return cog_err_set(err, COG_EIO, "cannot open %s: %s", path, strerror(errno));
+    while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0 && b->len - start <= max)
+        cog_buf_add(b, chunk, n);
+    failed = ferror(f) ? errno : 0;
+    fclose(f);
+    if (failed)
+        return cog_err_set(err, COG_EIO, "cannot read %s: %s", path, strerror(failed));
+    if (b->len - start > max)
+        return cog_err_set(err, COG_ELIMIT, "%s is larger than %zu KiB", path, max / 1024);
+    return 0;
 }

@@ -3,6 +3,8 @@
 #ifndef COG_BASE_BUF_H
 #define COG_BASE_BUF_H
 
+#include "base/err.h"
+
 #include <stddef.h>
 
 typedef struct cog_buf {
@@ -19,5 +21,9 @@ void cog_buf_printf(cog_buf *b, const char *fmt, ...) __attribute__((format(prin
 void cog_buf_drop(cog_buf *b, size_t len); /* removes the first len bytes; len <= b->len */
 char *cog_buf_detach(cog_buf *b,
                      size_t *out_len); /* the bytes become the caller's; out_len may be NULL */
+
+/* Adds a small file's bytes. COG_EIO, or COG_ELIMIT when it has more than max; the text names it.
+ */
+int cog_buf_add_file(cog_buf *b, const char *path, size_t max, cog_err *err);
 
 #endif

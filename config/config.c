@@ -316,8 +316,10 @@ static int complete(cog_config *c, cog_err *err)
         append_default(c, "served-model-name", name);
         cog_free(name);
     }
-    if (c->api_key_file)
-        return cog_config_read_keys(c, err);
+    if (c->server.api_key_file && cog_server_check_keys(c->server.api_key_file, err) < 0) {
+        cog_err_prefix(err, "--api-key-file");
+        return err->code;
+    }
     return 0;
 }
 

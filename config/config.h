@@ -39,10 +39,9 @@ typedef struct cog_config {
     cog_server_config server;
     cog_caption_options caption;
     cog_log_level log_level;
-    cog_log_form log_form;    /* of serve */
-    bool json;                /* of inspect and bench; caption has its own */
-    const char *api_key_file; /* already read into server.api_keys */
-    const char *const *args;  /* what is no option, in order */
+    cog_log_form log_form;   /* of serve */
+    bool json;               /* of inspect and bench; caption has its own */
+    const char *const *args; /* what is no option, in order */
     int n_args;
     cog_config_own
         *own; /* strings and arrays the fields above borrow, and where values came from */

@@ -6,11 +6,10 @@
 #include "base/buf.h"
 #include "config/value.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <string.h>
 
-enum { MAX_FILE = 1 << 20, MAX_KEY = 4096 };
+enum { MAX_FILE = 1 << 20 };
 
 struct cog_config_file {
     const char *path; /* borrowed during open */
@@ -18,26 +17,6 @@ struct cog_config_file {
     cog_config_entry *entries; /* owned */
     int n_entries;
 };
-
-static int read_file(cog_buf *out, const char *path, cog_err *err)
-{
-    char chunk[4096];
-    FILE *f = fopen(path, "rbe");
-    size_t n;
-    int failed;
-
-    if (!f)
-        return cog_err_set(err, COG_EIO, "cannot open %s: %s", path, strerror(errno));
-    while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0 && out->len <= MAX_FILE)
-        cog_buf_add(out, chunk, n);
-    failed = ferror(f) ? errno : 0;
-    fclose(f);
-    if (failed)
-        return cog_err_set(err, COG_EIO, "cannot read %s: %s", path, strerror(failed));
-    if (out->len > MAX_FILE)
-        return cog_err_set(err, COG_ELIMIT, "%s is larger than 1 MiB", path);
-    return 0;
-}
 
 /* The line of a key of the outermost object, in text that is known to be JSON; jansson does not
  * keep it. A key written with escapes is not found and counts as line 1. */
@@ -151,7 +130,7 @@ int cog_config_file_open(cog_config_file **out, const char *path, cog_err *err)
     int rc;
 
     f->path = path;
-    rc = read_file(&f->text, path, err);
+    rc = cog_buf_add_file(&f->text, path, MAX_FILE, err);
     if (rc < 0)
         goto fail;
     root = json_loadb(f->text.data ? f->text.data : "", f->text.len, JSON_REJECT_DUPLICATES, &at);
@@ -202,48 +181,3 @@ const cog_config_entry *cog_config_file_entry(const cog_config_file *f, int idx)
 }
 
 /* A key travels in an HTTP header: visible ASCII without spaces. */
-static bool is_key(const char *s, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (s[i] <= ' ' || s[i] >= 0x7f)
-            return false;
-    return len <= MAX_KEY;
-}
-
-int cog_config_read_keys(cog_config *c, cog_err *err)
-{
-    cog_buf text = { 0 };
-    const char **keys;
-    int n = 0, line = 0;
-    int rc = read_file(&text, c->api_key_file, err);
-
-    if (rc < 0)
-        goto done;
-    keys = cog_value_keep(c, cog_array(const char *, text.len / 2 + 1));
-    for (const char *p = text.data ? text.data : ""; *p;) {
-        size_t len = strcspn(p, "\n"), end = len;
-
-        line++;
-        while (end && strchr(" \t\r", p[end - 1]))
-            end--;
-        if (!is_key(p, end)) {
-            rc = cog_err_set(err, COG_EFORMAT,
-                             "--api-key-file: %s, line %d: a key is at most %d visible ASCII "
-                             "characters without spaces",
-                             c->api_key_file, line, MAX_KEY);
-            goto done;
-        }
-        if (end)
-            keys[n++] = cog_value_keep(c, cog_strndup(p, end));
-        p += p[len] ? len + 1 : len;
-    }
-    if (n == 0)
-        rc = cog_err_set(err, COG_EFORMAT, "--api-key-file: %s holds no key; put one on a line",
-                         c->api_key_file);
-    c->server.api_keys = keys;
-    c->server.n_api_keys = n;
-
-done:
-    cog_buf_fini(&text);
-    return rc;
-}

@@ -1,4 +1,4 @@
-/* file.h - the files that config reads: --config and --api-key-file. Private to config/. */
+/* file.h - the file that config reads: --config. Private to config/. */
 #ifndef COG_CONFIG_FILE_H
 #define COG_CONFIG_FILE_H
 
@@ -19,8 +19,5 @@ int cog_config_file_open(cog_config_file **out, const char *path, cog_err *err);
 void cog_config_file_free(cog_config_file *f); /* NULL is fine */
 int cog_config_file_count(const cog_config_file *f);
 const cog_config_entry *cog_config_file_entry(const cog_config_file *f, int idx);
-
-/* Fills c->server.api_keys from c->api_key_file. No message ever holds a key. */
-int cog_config_read_keys(cog_config *c, cog_err *err);
 
 #endif

@@ -52,6 +52,7 @@ static const struct code_row {
     [COG_API_BODY_TOO_LARGE] = { 413, invalid_request, "request_body_too_large", NULL },
     [COG_API_CONTENT_TYPE] = { 415, invalid_request, "unsupported_content_type", NULL },
     [COG_API_CONTENT_ENCODING] = { 415, invalid_request, "unsupported_content_encoding", NULL },
+    [COG_API_RATE_LIMIT] = { 429, "rate_limit_error", "rate_limit_exceeded", NULL },
     [COG_API_HEADERS_TOO_LARGE] = { 431, invalid_request, "headers_too_large", NULL },
     [COG_API_INTERNAL] = { 500, "server_error", "internal_error", NULL },
     [COG_API_OVERLOADED] = { 503, unavailable, "server_is_overloaded", NULL },

@@ -46,6 +46,7 @@ typedef enum cog_api_code {
     COG_API_BODY_TOO_LARGE,
     COG_API_CONTENT_TYPE,
     COG_API_CONTENT_ENCODING,
+    COG_API_RATE_LIMIT,
     COG_API_HEADERS_TOO_LARGE,
     COG_API_INTERNAL,
     COG_API_OVERLOADED,
@@ -61,7 +62,7 @@ typedef struct cog_api_error {
     cog_api_code code; /* COG_API_NONE: no error */
     char param[128];   /* path of the field, as messages[2].content[0].image_url.url; "": none */
     char message[640];
-    int retry_after_s; /* 0: no Retry-After */
+    int retry_after_ms; /* 0: no Retry-After */
 } cog_api_error;
 
 /* Fills e and returns COG_EINVAL, so that `return cog_api_error_set(...)` reads well. param may be

@@ -182,8 +182,8 @@ void cog_admin_health(cog_exchange *x)
 
     if (!cog_status_check(x->server, &err)) {
         cog_api_error_write(&x->reply.body, &err);
-        if (err.retry_after_s)
-            cog_reply_header(&x->reply, "Retry-After", "%d", err.retry_after_s);
+        if (err.retry_after_ms)
+            cog_reply_header(&x->reply, "Retry-After", "%d", (err.retry_after_ms + 999) / 1000);
         answer_json(x, 503);
         return;
     }

@@ -184,7 +184,7 @@ static uint64_t tenant_of(const cog_exchange *x, const char *user)
 {
     uint64_t tenant;
     cog_sha256 d = cog_sha256_of((const cog_span[]){ { "tenant", 7 },
-                                                     { &x->key_digest, sizeof(x->key_digest) },
+                                                     { &x->client->digest, sizeof(cog_sha256) },
                                                      { user, user ? strlen(user) : 0 } },
                                  3);
 
@@ -196,7 +196,7 @@ static uint64_t tenant_of(const cog_exchange *x, const char *user)
 static cog_sha256 salt_of(const cog_exchange *x, const char *cache_salt)
 {
     return cog_sha256_of((const cog_span[]){ { "cache salt", 11 },
-                                             { &x->key_digest, sizeof(x->key_digest) },
+                                             { &x->client->digest, sizeof(cog_sha256) },
                                              { cache_salt, cache_salt ? strlen(cache_salt) : 0 } },
                          3);
 }
@@ -333,7 +333,7 @@ static void read_picture(uv_work_t *w)
         cog_log(COG_ERROR, "event=picture_not_read id=%s reason=\"%s\"", j->x->id, err.text);
         cog_api_error_set(&j->err, COG_API_OVERLOADED, NULL,
                           "The server has no memory for a picture now. Try again shortly.");
-        j->err.retry_after_s = 1;
+        j->err.retry_after_ms = 1000;
         return;
     }
     cog_chat_picture_decode(p, j->decode.memory.base, &j->decode.file_len, &j->err);
@@ -470,6 +470,10 @@ static void admit(chat_job *j)
 
     if (!has_room(s)) {
         cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
+        return;
+    }
+    if (!cog_auth_count_prompt(j->x, j->request->prompt.n_tokens, &j->err)) {
+        cog_exchange_fail(j->x, &j->err);
         return;
     }
     if (!j->chat.picture.base64) {
@@ -689,6 +693,7 @@ static void on_end(chat_job *j, const cog_event *ev)
     j->is_submitted = false;
     count_end(x->server);
     cog_record_usage(&x->record, &ev->usage);
+    cog_client_charge(x->client, cog_now_ns(), ev->usage.completion_tokens);
     if (!x->is_gone && !x->reply.status && !x->is_stream_done) {
         if (ev->status == 0)
             answer(j, ev);

@@ -148,6 +148,9 @@ void cog_exchange_unref(cog_exchange *x)
     cog_exchange_drop_body(x);
     clear_reply(&x->reply);
     cog_buf_fini(&x->out);
+    if (x->is_counted)
+        cog_client_end(x->client);
+    cog_client_unref(x->client);
     if (x->prev)
         x->prev->next = x->next;
     else
@@ -174,8 +177,10 @@ static void reply_with(cog_exchange *x, const cog_api_error *err)
     r->status = cog_api_error_status(err->code);
     r->type = "application/json";
     cog_api_error_write(&r->body, err);
-    if (err->retry_after_s)
-        cog_reply_header(r, "Retry-After", "%d", err->retry_after_s);
+    if (err->retry_after_ms) {
+        cog_reply_header(r, "Retry-After", "%d", (err->retry_after_ms + 999) / 1000);
+        cog_reply_header(r, "retry-after-ms", "%d", err->retry_after_ms);
+    }
     if (retry)
         cog_reply_header(r, "x-should-retry", "%s", retry);
     if (err->code == COG_API_INVALID_KEY)
@@ -193,6 +198,8 @@ void cog_exchange_fail(cog_exchange *x, const cog_api_error *err)
         return;
     if (!x->record.error)
         x->record.error = err->code;
+    if (x->is_counted && err->code == COG_API_OVERLOADED)
+        cog_client_refund(x->client);
     if (!x->is_streaming) {
         reply_with(x, err);
         cog_exchange_reply(x);

@@ -157,12 +157,39 @@ void cog_http_watch(cog_exchange *x)
 
 /* ------------------------------------------------------------------ answers */
 
+static void add_limit(struct MHD_Response *res, const char *what, const cog_bucket *b, int limit,
+                      uint64_t now)
+{
+    static const char *const names[] = { "limit", "remaining", "reset" };
+    char name[48], value[3][COG_RESET_SIZE];
+
+    snprintf(value[0], sizeof(value[0]), "%d", limit);
+    snprintf(value[1], sizeof(value[1]), "%d", cog_bucket_remaining(b, limit, now));
+    cog_reset_text(value[2], cog_bucket_reset_ms(b, limit, now));
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof(name), "x-ratelimit-%s-%s", names[i], what);
+        MHD_add_response_header(res, name, value[i]);
+    }
+}
+
+static void add_limits(struct MHD_Response *res, const cog_client *c)
+{
+    uint64_t now = cog_now_ns();
+
+    if (c->limits.requests)
+        add_limit(res, "requests", &c->requests, c->limits.requests, now);
+    if (c->limits.tokens)
+        add_limit(res, "tokens", &c->tokens, c->limits.tokens, now);
+}
+
 static void add_headers(struct MHD_Response *res, const cog_exchange *x)
 {
     const cog_reply *r = &x->reply;
     bool closes = false;
 
     MHD_add_response_header(res, "x-request-id", x->id);
+    if (x->client && x->route && x->route->needs_engine)
+        add_limits(res, x->client);
     for (int i = 0; i < r->n_headers; i++) {
         MHD_add_response_header(res, r->header[i].name, r->header[i].value);
         closes |= strcmp(r->header[i].name, "Connection") == 0;
@@ -282,9 +309,9 @@ static bool reserve(cog_exchange *x, uint64_t bytes)
 
 static void name_key(cog_exchange *x)
 {
-    const uint8_t *b = x->key_digest.byte;
+    const uint8_t *b = x->client->digest.byte;
 
-    if (x->server->cfg.n_api_keys > 0)
+    if (x->client != x->server->everybody)
         snprintf(x->key, sizeof(x->key), "%02x%02x%02x%02x", b[0], b[1], b[2], b[3]);
 }
 
@@ -300,8 +327,10 @@ static int judge(cog_exchange *x, cog_api_error *err)
     x->route = route;
     x->record.is_work = route && route->needs_engine && !routing.code;
     if (!is_options && !(route && route->is_open)) {
-        if (!cog_auth_check(s, h, &x->key_digest, err))
+        x->client = cog_auth_find(s, h, err);
+        if (!x->client)
             return COG_EINVAL;
+        cog_client_ref(x->client);
         name_key(x);
     }
     if (routing.code) {
@@ -322,7 +351,7 @@ static int judge(cog_exchange *x, cog_api_error *err)
         cog_status_text(s, COG_API_OVERLOADED, err);
         return COG_EINVAL;
     }
-    return 0;
+    return route->needs_engine && !cog_auth_count(x, err) ? COG_EINVAL : 0;
 }
 
 static enum MHD_Result refuse_now(cog_exchange *x)

@@ -15,6 +15,7 @@
 #include "proto/api_error.h"
 #include "server/decoder.h"
 #include "server/head.h"
+#include "server/limits.h"
 #include "server/record.h"
 #include "server/server.h"
 
@@ -100,9 +101,10 @@ struct cog_exchange {
     bool has_client_id; /* from the X-Request-Id header */
     char *target;       /* owned: the request target as sent */
     const cog_route *route;
-    const char *name;      /* after a prefix route's path: a view of target */
-    cog_sha256 key_digest; /* of the key; zero on a server without keys */
-    char key[9];           /* its beginning, for logs */
+    const char *name;   /* after a prefix route's path: a view of target */
+    cog_client *client; /* whose limits it counts against; NULL on open routes */
+    bool is_counted;    /* among those that the client has running */
+    char key[9];        /* beginning of the key's digest, for logs */
     cog_head head;
     cog_api_error verdict; /* what the head or the body's size earned; answered after the body */
 
@@ -179,7 +181,9 @@ typedef enum cog_server_phase {
 
 struct cog_server {
     cog_server_config cfg; /* immutable after open: any thread */
-    cog_sha256 *keys;      /* digests of cfg.api_keys */
+    cog_client **clients;  /* one for each key */
+    int n_clients;
+    cog_client *everybody; /* on a server without keys; else NULL */
     int64_t created;       /* Unix seconds */
     uint64_t open_ns;
 
@@ -236,8 +240,15 @@ void cog_sweep_run(cog_server *s);
 const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err);
 
 /* auth.c */
-void cog_auth_init(cog_server *s);
-bool cog_auth_check(const cog_server *s, const cog_head *head, cog_sha256 *key, cog_api_error *err);
+int cog_auth_open(cog_server *s, cog_err *err);
+void cog_auth_reload(cog_server *s); /* the key file again; the old keys stay when it is bad */
+void cog_auth_close(cog_server *s);
+/* Whose the request is; NULL when it may not be here. */
+cog_client *cog_auth_find(const cog_server *s, const cog_head *head, cog_api_error *err);
+/* The client's limits let it begin; false with the refusal. */
+bool cog_auth_count(cog_exchange *x, cog_api_error *err);
+/* They have room for the prompt. */
+bool cog_auth_count_prompt(cog_exchange *x, int n_tokens, cog_api_error *err);
 
 /* chat.c */
 void cog_chat_begin(cog_exchange *x);
@@ -255,7 +266,7 @@ void cog_admin_health(cog_exchange *x);
 
 /* status.c: what the server can say about itself */
 bool cog_status_check(cog_server *s, cog_api_error *err); /* false: loading, draining or failed */
-int cog_status_retry_s(cog_server *s);                    /* estimate for a full queue */
+int cog_status_retry_ms(cog_server *s);                   /* estimate for a full queue */
 void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err); /* standard text */
 
 /* Changes with weights, numbers, backend and version. */

@@ -113,7 +113,7 @@ static int bind_first(cog_listener *l, const struct addrinfo *list, const char *
     int rc = 0;
 
     for (const struct addrinfo *a = list; a; a = a->ai_next) {
-        if (!is_loopback(a->ai_addr) && cfg->n_api_keys == 0 && !cfg->insecure)
+        if (!is_loopback(a->ai_addr) && !cfg->api_key_file && !cfg->insecure)
             return cog_err_set(
                 err, COG_EINVAL,
                 "refusing to listen on %s without an API key, because other machines "

@@ -143,11 +143,9 @@ static void on_signal(uv_signal_t *h, int number)
     uv_stop(&s->loop);
 }
 
-/* A rotated log or a closed terminal must not end the server. */
 static void on_hangup(uv_signal_t *h, int number)
 {
-    cog_log(COG_WARN, "event=signal number=%d ignored=\"options and keys are read at the start\"",
-            number);
+    cog_auth_reload(h->data);
 }
 
 static void check_engine(cog_server *s)
@@ -251,7 +249,9 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     rc = check_config(cfg, err);
     if (rc < 0)
         goto fail;
-    cog_auth_init(s);
+    rc = cog_auth_open(s, err);
+    if (rc < 0)
+        goto fail;
     s->listeners = cog_array(cog_listener, (size_t)cfg->n_listen);
     for (int i = 0; i < cfg->n_listen; i++)
         s->listeners[i].fd = -1;
@@ -356,6 +356,6 @@ void cog_server_close(cog_server *s)
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     cog_free(s->listeners);
-    cog_free(s->keys);
+    cog_auth_close(s);
     cog_free(s);
 }

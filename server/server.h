@@ -19,9 +19,11 @@ typedef struct cog_server_config {
     bool insecure;                   /* allow an address beyond loopback without API keys */
     const char *const *served_names; /* names of the model; the first is the one in answers */
     int n_served_names;
-    bool any_model;              /* accept every model name */
-    const char *const *api_keys; /* none: open */
-    int n_api_keys;
+    bool any_model;            /* accept every model name */
+    const char *api_key_file;  /* see key_file.h; read at open and on SIGHUP; NULL: open */
+    int key_rpm, key_tpm;      /* requests and tokens per minute of one key; 0: no limit. Without
+                                  keys all clients together count as one */
+    int key_concurrent;        /* requests at a time of one key; 0: no limit */
     size_t max_body_bytes;     /* 32 MiB */
     int max_connections;       /* beyond it a connection gets a 503 and is closed */
     size_t max_inflight_bytes; /* of request bodies held at once; beyond it 503 */
@@ -44,6 +46,9 @@ typedef struct cog_server_config {
 } cog_server_config;
 
 extern const cog_server_config cog_server_defaults;
+
+/* Whether a file of keys is one. COG_EIO, COG_EFORMAT, COG_ELIMIT; no message holds a key. */
+int cog_server_check_keys(const char *path, cog_err *err);
 
 /* Binds the listeners (so that probes are answered while the model loads). COG_EINVAL or COG_EIO
  * name the address and the remedy. Raises RLIMIT_NOFILE to its hard limit and ignores SIGPIPE. */

@@ -11,24 +11,24 @@ static int clamp(double v, int lo, int hi)
 }
 
 /* How long the queue that is there now takes at the pace of late. */
-int cog_status_retry_s(cog_server *s)
+int cog_status_retry_ms(cog_server *s)
 {
     cog_engine_stats stats = { 0 };
 
     if (s->engine)
         cog_engine_get_stats(s->engine, &stats);
-    return clamp((double)stats.waiting * (double)s->interval_ns * 1e-9, 1, 30);
+    return clamp((double)stats.waiting * (double)s->interval_ns * 1e-6, 1000, 30000);
 }
 
-static int loading_s(cog_server *s)
+static int loading_ms(cog_server *s)
 {
     double age = (double)(cog_now_ns() - s->open_ns) * 1e-9;
     cog_engine_state state;
 
     cog_engine_get_state(s->engine, &state);
     if (state.progress < 0.01)
-        return 5;
-    return clamp(age * (1 - state.progress) / state.progress, 1, 60);
+        return 5000;
+    return clamp(1000 * age * (1 - state.progress) / state.progress, 1000, 60000);
 }
 
 void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err)
@@ -39,15 +39,15 @@ void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err)
     switch (code) {
     case COG_API_OVERLOADED:
         text = "The server has as much work as it can hold. Try again shortly.";
-        retry = cog_status_retry_s(s);
+        retry = cog_status_retry_ms(s);
         break;
     case COG_API_LOADING:
         text = "The model is still being loaded. Try again shortly.";
-        retry = loading_s(s);
+        retry = loading_ms(s);
         break;
     case COG_API_DRAINING:
         text = "The server is shutting down. Try again.";
-        retry = 1;
+        retry = 1000;
         break;
     case COG_API_DEADLINE:
         text = "The request took longer than the time limit of this server.";
@@ -56,7 +56,7 @@ void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err)
         break;
     }
     cog_api_error_set(err, code, NULL, "%s", text);
-    err->retry_after_s = retry;
+    err->retry_after_ms = retry;
 }
 
 void cog_status_fail(cog_api_error *err, const char *id)

@@ -10,6 +10,7 @@
 #include <openssl/evp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,6 +30,21 @@ fixture *fixture_new(void)
     f->cfg.drain_timeout_ms = 300;
     f->engine = fake_engine_new();
     return f;
+}
+
+void fixture_keys(fixture *f, const char *text)
+{
+    FILE *file;
+
+    if (!f->key_file[0]) {
+        snprintf(f->key_file, sizeof(f->key_file), "%s/cog-keys-XXXXXX", P_tmpdir);
+        close(mkstemp(f->key_file));
+    }
+    file = fopen(f->key_file, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    f->cfg.api_key_file = f->key_file;
 }
 
 static void *run(void *arg)
@@ -74,6 +90,8 @@ void fixture_free(fixture *f)
         fixture_stop(f);
     cog_engine_close(f->engine);
     cog_server_close(f->server);
+    if (f->key_file[0])
+        unlink(f->key_file);
     cog_free(f);
 }
 
@@ -112,6 +130,30 @@ http_response chat(fixture *f, const char *text, const char *more)
     http_response r = client_post(f->address, "/v1/chat/completions", body);
 
     cog_free(body);
+    return r;
+}
+
+void begin_chat_as(http_client *c, const char *key, const char *text, const char *more)
+{
+    char *body = chat_body(text, more);
+    char *raw = cog_sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+                            "application/json\r\nAuthorization: Bearer %s\r\n"
+                            "Content-Length: %zu\r\n\r\n%s",
+                            key, strlen(body), body);
+
+    client_puts(c, raw);
+    cog_free(raw);
+    cog_free(body);
+}
+
+http_response chat_as(fixture *f, const char *key, const char *text, const char *more)
+{
+    http_client c = client_open(f->address);
+    http_response r;
+
+    begin_chat_as(&c, key, text, more);
+    r = client_read(&c, false);
+    client_close(&c);
     return r;
 }
 

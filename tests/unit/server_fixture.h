@@ -17,14 +17,17 @@ typedef struct fixture {
     pthread_t thread;
     int result; /* of cog_server_run */
     bool is_running;
+    char key_file[32]; /* "": none was written */
 } fixture;
 
 /* Defaults with short time-outs, a model "test" and its alias "other". */
 fixture *fixture_new(void);
 void fixture_start(fixture *f);
-int fixture_stop(fixture *f);  /* SIGTERM; the result of cog_server_run */
-int fixture_join(fixture *f);  /* waits for cog_server_run */
-void fixture_free(fixture *f); /* stops it when it runs */
+void fixture_keys(fixture *f,
+                  const char *text); /* writes the file of keys; before start or later */
+int fixture_stop(fixture *f);        /* SIGTERM; the result of cog_server_run */
+int fixture_join(fixture *f);        /* waits for cog_server_run */
+void fixture_free(fixture *f);       /* stops it when it runs */
 
 /* Waits until get(engine) is want; false after some seconds. */
 bool fixture_wait(fixture *f, int (*get)(cog_engine *), int want);
@@ -36,6 +39,9 @@ char *picture_body(const char *text, const char *picture, const char *more);
 
 /* POST to /v1/chat/completions with a text. */
 http_response chat(fixture *f, const char *text, const char *more);
+/* The same with a key, and on an open connection. */
+http_response chat_as(fixture *f, const char *key, const char *text, const char *more);
+void begin_chat_as(http_client *c, const char *key, const char *text, const char *more);
 
 /* The error's code in a body; "" when there is none. Valid until the next call. */
 const char *error_code(const http_response *r);

@@ -293,22 +293,11 @@ static void cached_tokens(void **state)
 
 static fake_seen seen_after(fixture *f, const char *key, const char *more)
 {
-    char *body = chat_body("x", more);
-    char *raw = cog_sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
-                            "application/json\r\nAuthorization: Bearer %s\r\n"
-                            "Content-Length: %zu\r\n\r\n%s",
-                            key, strlen(body), body);
-    http_client c = client_open(f->address);
-    http_response r;
+    http_response r = chat_as(f, key, "x", more);
 
-    client_puts(&c, raw);
-    r = client_read(&c, false);
     assert_int_equal(r.status, 200);
     assert_null(response_header(&r, "x-ignored-parameters"));
     response_fini(&r);
-    client_close(&c);
-    cog_free(raw);
-    cog_free(body);
     return fake_engine_seen(f->engine);
 }
 
@@ -317,12 +306,10 @@ static fake_seen seen_after(fixture *f, const char *key, const char *more)
 /* Caches are shared within a key and a salt; turns are those of a key and a user. */
 static void salt_and_tenant(void **state)
 {
-    static const char *const keys[] = { "one", "two" };
     fixture *f = *state;
     fake_seen plain, same, other, salted, user;
 
-    f->cfg.api_keys = keys;
-    f->cfg.n_api_keys = 2;
+    fixture_keys(f, "one\ntwo\n");
     fixture_start(f);
     plain = seen_after(f, "one", "");
     same = seen_after(f, "one", ",\"cache_salt\":null,\"priority\":0,\"cache_prompt\":true");

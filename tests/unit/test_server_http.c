@@ -177,11 +177,9 @@ static void request_id_of_the_body(void **state)
 
 static int setup_keys(void **state)
 {
-    static const char *const keys[] = { "first-key", "second-key" };
     fixture *f = fixture_new();
 
-    f->cfg.api_keys = keys;
-    f->cfg.n_api_keys = 2;
+    fixture_keys(f, "first-key\nsecond-key\n");
     fixture_start(f);
     *state = f;
     return 0;
