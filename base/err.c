@@ -1,8 +1,19 @@
 #include "base/err.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* What a file or a library wrote may hold anything; a terminal obeys some of it. */
+static void make_showable(cog_err *err)
+{
+    for (char *p = err->text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    err->text[cog_utf8_complete(err->text, strlen(err->text))] = '\0';
+}
 
 int cog_err_set(cog_err *err, int code, const char *fmt, ...)
 {
@@ -11,6 +22,7 @@ int cog_err_set(cog_err *err, int code, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(err->text, sizeof(err->text), fmt, ap);
         va_end(ap);
+        make_showable(err);
         err->code = code;
     }
     return code;
@@ -29,6 +41,7 @@ void cog_err_prefix(cog_err *err, const char *fmt, ...)
     snprintf(whole, sizeof(whole), "%s: %s", head, err->text);
     memcpy(err->text, whole, sizeof(err->text) - 1);
     err->text[sizeof(err->text) - 1] = '\0';
+    make_showable(err);
 }
 
 const char *cog_err_name(int code)

@@ -25,7 +25,8 @@ typedef struct cog_err {
 } cog_err;
 
 /* Fills err (NULL is fine) and returns code, so that `return cog_err_set(...)` reads well. Text
- * beyond the buffer is cut. */
+ * beyond the buffer is cut, on a character boundary; control characters, which may come from a file
+ * that is quoted, become '?'. */
 int cog_err_set(cog_err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts "prefix: " before a text already set; NULL is fine. For adding the file or tensor that

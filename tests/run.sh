@@ -11,6 +11,7 @@ Installs missing Debian packages, builds, runs the suites, and ends with
 "N passed, N failed, N skipped". Without a suite: all of them.
 
   unit conform golden oracle e2e lint   on the build of gcc
+  fuzz                           replays the corpora of tests/fuzz there, and fuzzes for seconds
   cuda                           the CUDA backend on a CPU (tests/cudaemu), same build
   nvcc                           the CUDA backend by nvcc, and what became of each kernel; skipped
                                  where there is no nvcc
@@ -87,7 +88,7 @@ run_asan()
     prepare asan -Db_sanitize=address,undefined -Db_lundef=false --optimization=1 -Dcuda=disabled || return
     export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-    run_suites asan 5 unit conform golden e2e
+    run_suites asan 5 unit conform golden fuzz e2e
     unset ASAN_OPTIONS UBSAN_OPTIONS
 }
 
@@ -118,6 +119,15 @@ run_nvcc()
     targets=
 }
 
+# libFuzzer on each harness for a moment; tests/fuzz.sh runs longer.
+run_fuzz()
+{
+    echo "== fuzz"
+    logs="$logs $root/build-fuzz/results.json"
+    sh "$root/tests/fuzz.sh" --seconds 2 --jobs "$(nproc)" || [ -f "$root/build-fuzz/results.json" ] ||
+        broken=$((broken + 1))
+}
+
 # The first command a person runs, in a release build of its own.
 run_quickstart()
 {
@@ -143,10 +153,11 @@ print(s.getsockname()[1])')
 }
 
 gcc_suites='' others='' wrap='' targets=''
-[ $# -gt 0 ] || set -- unit conform golden oracle cuda e2e lint nvcc clang asan tsan quickstart
+[ $# -gt 0 ] || set -- unit conform golden oracle cuda e2e lint fuzz nvcc clang asan tsan quickstart
 for suite in "$@"; do
     case $suite in
     unit | conform | golden | oracle | cuda | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
+    fuzz) gcc_suites="$gcc_suites fuzz" others="$others fuzz" ;;
     nvcc | clang | asan | tsan | quickstart) others="$others $suite" ;;
     *) usage >&2 && exit 2 ;;
     esac

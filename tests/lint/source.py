@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# fixtures and the demo model are data; node_modules is other people's
-DATA = ('tests/golden/fixtures/', 'models/')
+# fixtures, what a fuzzer found, and the demo model are data; node_modules is other people's
+DATA = ('tests/golden/fixtures/', 'tests/fuzz/corpus/', 'models/')
 
 
 def files(*endings):

@@ -1,0 +1,229 @@
+/* A chat-completion request: understood or refused, what comes out is within the API's ranges. The
+ * last byte chooses the options; a byte 0x01 in the body stands for 4096 characters of base64. */
+#include "tests/fuzz/fuzz_json.h"
+
+#include "base/alloc.h"
+#include "base/utf8.h"
+#include "proto/chat.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { MAX_PICTURE = 20000 };
+
+static const char *const words[] = {
+    "{}",
+    "[]",
+    "null",
+    "true",
+    "false",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "0.5",
+    "1e999",
+    "1e-400",
+    "-0.0",
+    "5.0",
+    "9007199254740993",
+    "18446744073709551616",
+    "\"\"",
+    "\"text\"",
+    "\"user\"",
+    "\"assistant\"",
+    "\"system\"",
+    "\"developer\"",
+    "\"tool\"",
+    "\"chat\"",
+    "\"vqa\"",
+    "\"base\"",
+    "\"none\"",
+    "\"auto\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"\\ud83d\\ude00\"",
+    "\"\xc3\xa9\"",
+    "\"image_url\"",
+    "\"image\"",
+    "\"input_image\"",
+    "\"json_object\"",
+    "\"http://a/b.png\"",
+    "\"data:image/png;base64,AAAA\"",
+    "\"data:image/png;base64,\x01\"",
+    "\"data:,\x01\"",
+    "\"AAAA\"",
+    "{\"role\":\"user\",\"content\":\"a\"}",
+    "{\"role\":\"assistant\",\"content\":\"b\"}",
+    "{\"role\":\"system\",\"content\":\"s\"}",
+    "{\"type\":\"text\",\"text\":\"t\"}",
+    "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,AAAA\"}}",
+    "{\"type\":\"image_url\",\"image_url\":\"data:image/png;base64,AAAA\"}",
+    "{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,AA==\"}",
+    "\"model\":\"m\"",
+    "\"messages\":[]",
+    "\"max_completion_tokens\":1",
+    "\"max_tokens\":4294967295",
+    "\"n_predict\":-1",
+    "\"temperature\":0",
+    "\"top_p\":0",
+    "\"n\":2",
+    "\"stop\":\"a\"",
+    "\"stop\":[\"a\",\"b\"]",
+    "\"seed\":1",
+    "\"stream\":true",
+    "\"stream_options\":{\"include_usage\":true}",
+    "\"stream_options\":{\"continuous_usage_stats\":true}",
+    "\"logprobs\":false",
+    "\"top_logprobs\":0",
+    "\"presence_penalty\":-2",
+    "\"frequency_penalty\":2",
+    "\"logit_bias\":{}",
+    "\"response_format\":{\"type\":\"text\"}",
+    "\"user\":\"u\"",
+    "\"top_k\":-1",
+    "\"min_p\":1",
+    "\"repetition_penalty\":1.1",
+    "\"template_version\":\"vqa\"",
+    "\"chat_template_kwargs\":{\"template_version\":\"base\"}",
+    "\"request_id\":\"a-b\"",
+    "\"tools\":[]",
+    "\"tools\":[{}]",
+    "\"tool_choice\":\"none\"",
+    "\"functions\":[]",
+    "\"function_call\":\"auto\"",
+    "\"modalities\":[\"text\"]",
+    "\"audio\":null",
+    "\"metadata\":{}",
+    "\"priority\":0",
+    "\"unknown\":1",
+    "\"cache_salt\":\"s\"",
+    "\"cache_prompt\":true",
+    "\"return_metrics\":true",
+    "\"content\":[]",
+    "\"content\":null",
+    "\"name\":\"n\"",
+    "\"detail\":\"low\"",
+    "\"refusal\":null",
+};
+
+static void check_text(const cog_buf *b)
+{
+    REQUIRE(b->len == 0 || cog_utf8_valid(b->data, b->len));
+}
+
+static void check_range(double v, double min, double max)
+{
+    REQUIRE_SAY(v >= min && v <= max, "%g", v);
+}
+
+static void check_numbers(const cog_chat *c, const cog_chat_options *opt)
+{
+    check_range(c->temperature, 0, 2);
+    check_range(c->top_p, 0, 1);
+    check_range(c->min_p, 0, 1);
+    check_range(c->repetition_penalty, 0, 2);
+    REQUIRE(c->repetition_penalty > 0);
+    check_range(c->frequency_penalty, -2, 2);
+    check_range(c->presence_penalty, -2, 2);
+    REQUIRE(c->n >= 1 && c->n <= opt->max_n);
+    REQUIRE(cog_chat_max_tokens(c) >= 0);
+    REQUIRE(c->stream || (!c->include_usage && !c->continuous_usage));
+}
+
+static void check_strings(const cog_chat *c)
+{
+    REQUIRE(c->n_stop >= 0 && c->n_stop <= COG_CHAT_MAX_STOPS);
+    for (int i = 0; i < c->n_stop; i++) {
+        size_t len = strlen(c->stop[i]);
+
+        REQUIRE(len > 0 && len <= COG_CHAT_MAX_STOP_LEN && cog_utf8_valid(c->stop[i], len));
+    }
+    REQUIRE(!c->request_id || cog_chat_is_request_id(c->request_id));
+    for (size_t i = 0; i < c->ignored.len; i++) /* goes into a header */
+        REQUIRE(c->ignored.data[i] >= 0x20 && c->ignored.data[i] < 0x7f);
+}
+
+static void check_turns(const cog_chat *c)
+{
+    size_t len = 0;
+
+    REQUIRE(c->n_turns >= 1 && c->n_turns <= COG_CHAT_MAX_MESSAGES);
+    for (int i = 0; i < c->n_turns; i++) {
+        check_text(&c->turns[i].query);
+        check_text(&c->turns[i].answer);
+        len += c->turns[i].query.len + c->turns[i].answer.len;
+    }
+    REQUIRE(c->turns[c->n_turns - 1].answer.len == 0);
+    REQUIRE_SAY(len == c->text_len, "%zu is not %zu", len, c->text_len);
+}
+
+static void check_picture(const cog_chat *c)
+{
+    cog_api_error err = { 0 };
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    if (!c->picture.base64)
+        return;
+    if (cog_chat_picture_bytes(&c->picture, &bytes, &len, MAX_PICTURE, &err) < 0) {
+        fuzz_check_api_error(&err);
+        REQUIRE(strcmp(err.param, c->picture.param) == 0);
+        return;
+    }
+    REQUIRE_SAY(len <= MAX_PICTURE, "%zu", len);
+    REQUIRE(len <= c->picture.len / 4 * 3 + 2);
+    cog_free(bytes);
+}
+
+/* The body between spaces says the same. */
+static void check_spaced(const cog_buf *body, const cog_chat_options *opt, int rc,
+                         const cog_api_error *err)
+{
+    cog_api_error again = { 0 };
+    cog_buf spaced = { 0 };
+    cog_chat c;
+
+    cog_buf_puts(&spaced, " \n");
+    cog_buf_add(&spaced, body->data, body->len);
+    cog_buf_puts(&spaced, "\t");
+    REQUIRE(cog_chat_init(&c, spaced.data, spaced.len, opt, &again) == rc);
+    REQUIRE(again.code == err->code && strcmp(again.param, err->param) == 0);
+    cog_chat_fini(&c);
+    cog_buf_fini(&spaced);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+    fuzz_tail tail = { bytes, len };
+    unsigned flags = fuzz_take(&tail);
+    cog_chat_options opt = { .nonce = "f00dcafe0123456789abcdef",
+                             .max_n = flags & 1 ? 128 : 4,
+                             .max_images = 1,
+                             .image_policy_last = flags & 2,
+                             .strict = flags & 4 };
+    cog_buf body = fuzz_expand(bytes, tail.len, 1, 'A', 4096);
+    cog_api_error err = { 0 };
+    cog_chat c;
+    int rc = cog_chat_init(&c, body.data, body.len, &opt, &err);
+
+    if (rc < 0) {
+        fuzz_check_api_error(&err);
+    } else {
+        REQUIRE(rc == 0 && err.code == COG_API_NONE);
+        check_numbers(&c, &opt);
+        check_strings(&c);
+        check_turns(&c);
+        check_picture(&c);
+    }
+    cog_chat_fini(&c);
+    if (flags & 8)
+        check_spaced(&body, &opt, rc, &err);
+    cog_buf_fini(&body);
+    return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t len, size_t room, unsigned seed)
+{
+    return fuzz_mutate_json(bytes, len, room, seed, words, sizeof(words) / sizeof(words[0]));
+}

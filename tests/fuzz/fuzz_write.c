@@ -1,0 +1,168 @@
+/* What we write always parses and says what it was given: JSON strings, responses, events of a
+ * stream, errors, caption lines. The input is the text of an answer. */
+#include "tests/fuzz/fuzz_json.h"
+
+#include "base/alloc.h"
+#include "base/utf8.h"
+#include "proto/caption_line.h"
+#include "proto/chat_write.h"
+#include "proto/json_write.h"
+
+#include <string.h>
+
+typedef struct text {
+    const char *raw;
+    size_t len;
+    char *clean; /* as a reader must get it */
+    size_t clean_len;
+} text;
+
+static void require_text(const json_t *v, const text *t)
+{
+    REQUIRE(json_is_string(v) && json_string_length(v) == t->clean_len);
+    REQUIRE(memcmp(json_string_value(v), t->clean, t->clean_len) == 0);
+}
+
+static void check_response(const text *t, const cog_chat_head *head, const cog_chat_usage *usage)
+{
+    cog_chat_choice choice[2] = { { .finish = "stop", .stop_reason = "\"\\\n" },
+                                  { .finish = "length" } };
+    cog_buf out = { 0 };
+    json_t *root, *choices;
+
+    for (int i = 0; i < 2; i++)
+        cog_buf_add(&choice[i].text, t->raw, t->len);
+    cog_chat_write_response(&out, head, choice, 2, usage);
+    root = fuzz_parse(out.data, out.len);
+    choices = json_object_get(root, "choices");
+    REQUIRE(json_array_size(choices) == 2);
+    for (size_t i = 0; i < 2; i++) {
+        json_t *message = json_object_get(json_array_get(choices, i), "message");
+
+        require_text(json_object_get(message, "content"), t);
+        cog_buf_fini(&choice[i].text);
+    }
+    json_decref(root);
+    cog_buf_fini(&out);
+}
+
+/* Each event is one line "data: ..." and an empty one, of JSON or [DONE]. Returns the joined text
+ * of the deltas. */
+static cog_buf read_stream(const cog_buf *out, int *n_events)
+{
+    cog_buf joined = { 0 };
+
+    for (const char *at = out->data, *end = at + out->len; at < end;) {
+        const char *stop = memmem(at, (size_t)(end - at), "\n\n", 2);
+        size_t len;
+        json_t *event, *delta, *content;
+
+        REQUIRE(stop && strncmp(at, "data: ", 6) == 0);
+        len = (size_t)(stop - at) - 6;
+        REQUIRE(!memchr(at, '\r', len) && !memchr(at, '\n', len));
+        if (len == 6 && memcmp(at + 6, "[DONE]", 6) == 0) {
+            REQUIRE(stop + 2 == end);
+            (*n_events)++;
+            break;
+        }
+        event = fuzz_parse(at + 6, len);
+        delta = json_object_get(json_array_get(json_object_get(event, "choices"), 0), "delta");
+        content = json_object_get(delta, "content");
+        if (json_is_string(content))
+            cog_buf_add(&joined, json_string_value(content), json_string_length(content));
+        json_decref(event);
+        (*n_events)++;
+        at = stop + 2;
+    }
+    return joined;
+}
+
+static void check_stream(const text *t, const cog_chat_head *head, const cog_chat_usage *usage,
+                         unsigned flags)
+{
+    cog_chat_stream st;
+    cog_buf out = { 0 }, joined;
+    int n = 0;
+
+    cog_chat_stream_init(&st, head, flags & 1, flags & 2);
+    cog_chat_stream_role(&out, &st, 0, usage);
+    cog_chat_stream_text(&out, &st, 0, t->raw, t->len, usage);
+    cog_chat_stream_finish(&out, &st, 0, "stop", flags & 4 ? "a\"b" : NULL, usage);
+    cog_chat_stream_end(&out, &st, usage);
+    joined = read_stream(&out, &n);
+    REQUIRE(n == (flags & 1 ? 5 : 4));
+    REQUIRE(joined.len == t->clean_len);
+    REQUIRE(memcmp(joined.data ? joined.data : "", t->clean, t->clean_len) == 0);
+    cog_buf_fini(&joined);
+    cog_buf_fini(&out);
+    cog_chat_stream_fini(&st);
+}
+
+static void check_error(const text *t)
+{
+    char *param = cog_strndup(t->clean, t->clean_len), quoted[COG_API_QUOTE];
+    cog_api_error e;
+
+    cog_api_error_set(&e, COG_API_INVALID_VALUE, param, "%s",
+                      cog_api_quote(quoted, t->clean, t->clean_len));
+    fuzz_check_api_error(&e);
+    cog_free(param);
+}
+
+/* Reads back its own line; a path of a file may hold anything but NUL. */
+static void check_caption(const text *t)
+{
+    char *raw = cog_strndup(t->raw, t->len), *clean = cog_alloc(3 * strlen(raw) + 1, 1);
+    size_t len = cog_utf8_sanitize(clean, raw, strlen(raw));
+    cog_caption_line line = { .image = raw, .text = raw, .finish_reason = "stop" };
+    bool answered = false;
+    char *image = NULL;
+    cog_err err = { 0 };
+    cog_buf out = { 0 };
+
+    for (int i = 0; i < 2; i++) {
+        line.error = i ? raw : NULL;
+        cog_buf_clear(&out);
+        cog_caption_line_write(&out, &line);
+        REQUIRE(out.data[out.len - 1] == '\n' && !memchr(out.data, '\n', out.len - 1));
+        REQUIRE(cog_caption_line_parse(&image, &answered, out.data, out.len - 1, &err) == 0);
+        REQUIRE(answered == !line.error && strlen(image) == len && strcmp(image, clean) == 0);
+        cog_free(image);
+    }
+    cog_buf_fini(&out);
+    cog_free(raw);
+    cog_free(clean);
+}
+
+/* Any line: taken or refused. */
+static void check_caption_line(const text *t)
+{
+    bool answered = false;
+    char *image = NULL;
+    cog_err err = { 0 };
+    int rc = cog_caption_line_parse(&image, &answered, t->raw, t->len, &err);
+
+    if (rc < 0)
+        fuzz_check_err(rc, &err);
+    else
+        cog_free(image);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+    fuzz_tail tail = { bytes, len };
+    unsigned flags = fuzz_take(&tail);
+    text t = { (const char *)bytes, tail.len, cog_alloc(3 * tail.len + 1, 1), 0 };
+    cog_chat_usage usage = { .prompt_tokens = 7, .image_tokens = 3, .completion_tokens = 2 };
+    cog_chat_head head = { "id", 1700000000, NULL, "fp" };
+
+    t.clean_len = cog_utf8_sanitize(t.clean, t.raw, t.len);
+    head.model = t.clean; /* a name that a person gave */
+    check_response(&t, &head, &usage);
+    check_stream(&t, &head, &usage, flags);
+    check_error(&t);
+    check_caption(&t);
+    check_caption_line(&t);
+    cog_free(t.clean);
+    return 0;
+}

@@ -1,0 +1,130 @@
+#!/usr/bin/python3
+"""Writes the inputs that fuzzing starts from: seeds.py FOLDER makes FOLDER/HARNESS/NAME.
+
+They come from the pictures, the demo model and the golden fixtures of this repository, and from what
+stands here. tests/fuzz.sh adds to them what a corpus already holds.
+"""
+import base64
+import glob
+import json
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OUT = sys.argv[1]
+made = {}
+
+
+def seed(harness, data):
+    """One input of a harness; text is UTF-8."""
+    if isinstance(data, str):
+        data = data.encode()
+    made[harness] = made.get(harness, 0) + 1
+    folder = os.path.join(OUT, harness)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, f'seed-{made[harness]:03}'), 'wb') as f:
+        f.write(data)
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), 'rb') as f:
+        return f.read()
+
+
+def pictures():
+    for harness, ending in ('jpeg', 'jpg'), ('png', 'png'), ('webp', 'webp'), ('gif', 'gif'):
+        for path in sorted(glob.glob(os.path.join(ROOT, 'tests/images/*.' + ending))):
+            data = read(path)
+            if len(data) <= 3000:
+                seed(harness, data)
+                at = data.find(b'Exif\0\0')
+                if at >= 0:
+                    seed('exif', data[at:at + 200] + bytes((7, 5)))
+    tiff = {b'II': 'little', b'MM': 'big'}
+    for mark, order in tiff.items():
+        for orientation in range(9):
+            entry = b''.join(v.to_bytes(n, order) for v, n in ((0x112, 2), (3, 2), (1, 4),
+                                                               (orientation, 2), (0, 2)))
+            seed('exif', mark + (42).to_bytes(2, order) + (8).to_bytes(4, order)
+                 + (1).to_bytes(2, order) + entry + bytes(4) + bytes((3, 9)))
+    for sides in (1, 1, 1, 1), (1, 9, 33, 1), (40, 23, 13, 5), (23, 40, 90, 81), (16, 16, 32, 32):
+        seed('resize', bytes(range(0, 256, 5)) + bytes(sides))
+
+
+def messages(*turns):
+    return [{'role': role, 'content': content} for role, content in turns]
+
+
+def chats():
+    picture = 'data:image/png;base64,' + base64.b64encode(b'FAKE').decode()
+    part = {'type': 'image_url', 'image_url': {'url': picture}}
+    text = {'type': 'text', 'text': 'What is \u00e9?'}
+    bodies = [
+        {'messages': messages(('user', 'hi'))},
+        {'messages': messages(('user', [text, part]))},
+        {'messages': messages(('system', 's'), ('user', [part, text]), ('assistant', 'a'), ('user', 'b'))},
+        {'messages': messages(('user', 'hi')), 'model': 'm', 'max_completion_tokens': 5, 'max_tokens': 7,
+         'temperature': 0.5, 'top_p': 0.9, 'n': 2, 'stop': ['a', 'bb'], 'seed': 7, 'stream': True,
+         'stream_options': {'include_usage': True, 'continuous_usage_stats': True}, 'user': 'u'},
+        {'messages': messages(('user', 'hi')), 'top_k': 5, 'min_p': 0.1, 'repetition_penalty': 1.1,
+         'frequency_penalty': -1, 'presence_penalty': 1, 'template_version': 'vqa', 'request_id': 'r.1',
+         'chat_template_kwargs': {'template_version': 'base'}, 'response_format': {'type': 'text'}},
+        {'messages': messages(('user', 'hi')), 'tools': [], 'tool_choice': 'none', 'logprobs': False,
+         'top_logprobs': 0, 'modalities': ['text'], 'logit_bias': {}, 'metadata': {'a': 1}, 'zzz': 1},
+        {'messages': messages(('user', [{'type': 'input_image', 'image_url': picture}]))},
+        {'messages': [{'role': 'user', 'content': 'a', 'name': 'n'},
+                      {'role': 'assistant', 'content': None, 'refusal': None}]},
+        {'messages': []}, {},
+    ]
+    for body in bodies:
+        for flags in 8, 15:
+            seed('chat', json.dumps(body).encode() + bytes((flags,)))
+        seed('json_scan', json.dumps(body))
+    long = b'{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,\x01"}}]}]}'
+    seed('chat', long + b'\x08')
+    for body in (long, b'["data:\x01\\/\\/\x01", "data:\x01\\n", {"data:\x01": "data:\x01"}]',
+                 b'"data:\x01', b'"data:\x01\\', b'"\\\\" : "\\""', b'[' * 70):
+        seed('json_scan', body)
+
+
+def texts():
+    for data in (b'', b'TQ==', b'TWE=', b'TWFu', b'TWFu' * 20, b'TWFuTQ', b'TWFu=', b'====', b'A' * 131 + b'-',
+                 b'TR==', b'+/+/' * 16 + b'Zg'):
+        seed('base64', data)
+    for url in ('data:image/png;base64,AAAA', 'DATA:;BASE64,AA==', 'data:image/jpeg;charset=x;base64,',
+                'data:text/plain;base64,AAAA', 'data:application/octet-stream;base64,AA', 'data:,x',
+                'data:image/png;base64', 'http://a/b', 'HTTPS://a', 'ftp://a', 'file:x', 'AAAA', ''):
+        seed('data_url', url)
+    for how in 0, 1, 7, 40:
+        for stops, text in ((['END'], 'the ENEND of it'), (['ab', 'abc', 'b'], 'xxabcab'),
+                            (['aaab', 'aab'], 'aaaaaab'), ([], 'text'), (['\u00e9'], 'caf\u00e9 noir'),
+                            (['\n\n', '###'], 'a\n#\n##\n\nb')):
+            seed('stops', '\0'.join(stops + ['', text] if stops else ['', text]).encode() + bytes((how,)))
+    for data in ('', 'plain', 'caf\u00e9 \u20ac \U0001f600', '"\\/\b\f\n\r\t\x01\x7f', '<\u2028>'):
+        seed('utf8', data)
+        seed('write', data.encode() + b'\x07')
+    for data in (b'\xff', b'\xc0\x80', b'\xed\xa0\x80', b'\xf4\x90\x80\x80', b'\xe2\x82', b'a\xf0\x9f\x98b', b'\xf8'):
+        seed('utf8', data)
+        seed('write', data + b'\x01')
+    seed('write', b'{"image":"a.jpg","text":"t","finish_reason":"stop","prompt_tokens":1,"completion_tokens":2}\x00')
+    seed('write', b'{"image":"a.jpg","error":"e"}\x00')
+
+
+def heads():
+    post = 'POST /v1/chat/completions HTTP/1.1\nHost: a\nContent-Type: application/json\n'
+    for head in ('GET / HTTP/1.1\nHost: a', 'GET / HTTP/1.0\n', post + 'Content-Length: 5',
+                 post + 'Transfer-Encoding: chunked\nExpect: 100-continue',
+                 post + 'Content-Length: 5\nTransfer-Encoding: chunked',
+                 post + 'Content-Length: 5\nContent-Length: 6',
+                 post + 'Transfer-Encoding: gzip, chunked', post + 'Host: b',
+                 'POST /%00 HTTP/1.1\nHost: a\nContent-Type: a/b+json; charset="utf-8"; q=1\nContent-Length: 1',
+                 post + 'Content-Encoding: gzip\nContent-Length: 1',
+                 post + 'Authorization: Bearer x\nX-Request-Id: y\nAuthorization: z\nContent-Length: 1',
+                 'GET / HTTP/1.1\nHost: a\r\nBad Name: x\n: y\nA:\x01'):
+        seed('head', head)
+
+
+pictures()
+chats()
+texts()
+heads()
