@@ -55,10 +55,11 @@ bool fuzz_next(fuzz_cut *part, fuzz_cut *rest, uint8_t separator)
 cog_buf fuzz_expand(const uint8_t *bytes, size_t len, uint8_t marker, char fill, size_t n)
 {
     cog_buf out = { 0 };
+    int left = 4;
 
     cog_buf_reserve(&out, len + 1);
     for (size_t i = 0; i < len; i++) {
-        if (bytes[i] != marker) {
+        if (bytes[i] != marker || left-- <= 0) {
             cog_buf_add(&out, &bytes[i], 1);
             continue;
         }
