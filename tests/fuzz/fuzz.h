@@ -60,8 +60,8 @@ typedef struct fuzz_cut {
 
 bool fuzz_next(fuzz_cut *part, fuzz_cut *rest, uint8_t separator);
 
-/* The input with its first four bytes `marker` replaced by n bytes `fill` each: a short input stands
- * for a long one. The caller's. */
+/* The input with its first four bytes `marker` replaced by n bytes `fill` each: a short input
+ * stands for a long one. The caller's. */
 cog_buf fuzz_expand(const uint8_t *bytes, size_t len, uint8_t marker, char fill, size_t n);
 
 /* ---- files ---- */

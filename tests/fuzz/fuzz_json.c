@@ -44,7 +44,7 @@ void fuzz_check_api_error(const cog_api_error *e)
     check_text(e->message, sizeof(e->message));
     check_text(e->param, sizeof(e->param));
     REQUIRE(e->message[0]);
-    REQUIRE(e->retry_after_s >= 0);
+    REQUIRE(e->retry_after_ms >= 0);
 
     cog_api_error_write(&out, e);
     root = fuzz_parse(out.data, out.len);
