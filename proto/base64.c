@@ -149,3 +149,29 @@ int cog_base64_decode(uint8_t *dst, size_t *out_len, const char *src, size_t len
         *out_len += done / 4 * 3;
     return rc;
 }
+
+/* Bits of a group of 24, from the top. */
+static char digit_of(uint32_t group, int from_top)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    return alphabet[group >> (18 - 6 * from_top) & 63];
+}
+
+void cog_base64_encode(cog_buf *out, const void *bytes, size_t len)
+{
+    const uint8_t *src = bytes;
+
+    cog_buf_reserve(out, (len + 2) / 3 * 4);
+    for (size_t i = 0; i < len; i += 3) {
+        size_t n = len - i < 3 ? len - i : 3;
+        uint32_t group = (uint32_t)src[i] << 16 | (n > 1 ? (uint32_t)src[i + 1] << 8 : 0) |
+                         (n > 2 ? src[i + 2] : 0);
+        char four[4];
+
+        for (int k = 0; k < 4; k++)
+            four[k] = (size_t)k <= n ? digit_of(group, k) : '=';
+        cog_buf_add(out, four, 4);
+    }
+}

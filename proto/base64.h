@@ -1,7 +1,9 @@
-/* base64.h - a strict base64 decoder (RFC 4648, section 4): the standard alphabet and nothing else,
- * padding optional but right, unused bits zero. Pure, any thread. */
+/* base64.h - base64 (RFC 4648, section 4) with a strict decoder: the standard alphabet and nothing
+ * else, padding optional but right, unused bits zero. Pure, any thread. */
 #ifndef COG_PROTO_BASE64_H
 #define COG_PROTO_BASE64_H
+
+#include "base/buf.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,6 +21,9 @@ int cog_base64_decode(uint8_t *dst, size_t *out_len, const char *src, size_t len
 
 /* The reference that every variant must equal. */
 int cog_base64_decode_table(uint8_t *dst, size_t *out_len, const char *src, size_t len);
+
+/* Adds the characters of the bytes, padded. */
+void cog_base64_encode(cog_buf *out, const void *bytes, size_t len);
 
 /* Whether cog_base64_decode uses AVX2 here. */
 bool cog_base64_has_avx2(void);

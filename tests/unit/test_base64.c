@@ -119,13 +119,37 @@ static void every_byte(void **state)
     }
 }
 
+static void encoding(void **state)
+{
+    static const char *const pairs[][2] = {
+        { "", "" },        { "f", "Zg==" },        { "fo", "Zm8=" },
+        { "foo", "Zm9v" }, { "foob", "Zm9vYg==" }, { "\xfb\xef\xff", "++//" }
+    };
+    cog_buf text = { 0 };
+    uint8_t all[256], back[300];
+    size_t len;
+
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        cog_buf_clear(&text);
+        cog_buf_puts(&text, "<");
+        cog_base64_encode(&text, pairs[i][0], strlen(pairs[i][0]));
+        assert_string_equal(text.data + 1, pairs[i][1]);
+    }
+    for (int i = 0; i < 256; i++)
+        all[i] = (uint8_t)i;
+    cog_buf_clear(&text);
+    cog_base64_encode(&text, all, sizeof(all));
+    assert_int_equal(cog_base64_decode(back, &len, text.data, text.len), 0);
+    assert_int_equal(len, sizeof(all));
+    assert_memory_equal(back, all, len);
+    cog_buf_fini(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vectors),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(every_length),
-        cmocka_unit_test(every_byte),
+        cmocka_unit_test(encoding),     cmocka_unit_test(vectors),    cmocka_unit_test(refusals),
+        cmocka_unit_test(every_length), cmocka_unit_test(every_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
