@@ -291,6 +291,20 @@ static void append_default(cog_config *c, const char *option, const char *value)
     cog_value_set(c, o, value, &unused);
 }
 
+/* What bench shares with caption, and the key that needs no file. */
+static void complete_bench(cog_config *c)
+{
+    const char *key = getenv("OPENAI_API_KEY");
+
+    c->bench.url = c->n_args ? c->args[0] : NULL;
+    c->bench.prompt = c->caption.prompt;
+    c->bench.max_tokens = c->caption.max_tokens;
+    c->bench.temperature = c->caption.sampling.temperature;
+    c->bench.seed = c->caption.sampling.seed;
+    c->bench.json = c->json;
+    c->bench.api_key = key && *key ? key : NULL;
+}
+
 static int complete(cog_config *c, cog_err *err)
 {
     int rc;
@@ -307,6 +321,8 @@ static int complete(cog_config *c, cog_err *err)
         else if (find_demo(c, err) < 0)
             return err->code;
     }
+    if (c->command == COG_COMMAND_BENCH)
+        complete_bench(c);
     if (c->command != COG_COMMAND_SERVE)
         return 0;
     if (c->server.n_listen == 0)

@@ -3,12 +3,14 @@
  * One table (options.c) states each option's name, meaning, range, unit and the field it fills; the
  * four sources, --help and --print-config are all driven by it. Flags beat the environment
  * (COGWHEEL_MAX_SEQS) beats the file (--config, JSON) beats the default. Defaults are those of
- * cog_engine_defaults, cog_server_defaults and cog_caption_defaults. The main thread only. */
+ * cog_engine_defaults, cog_server_defaults, cog_caption_defaults and cog_bench_defaults. The main
+ * thread only. */
 #ifndef COG_CONFIG_CONFIG_H
 #define COG_CONFIG_CONFIG_H
 
 #include "base/err.h"
 #include "base/log.h"
+#include "client/bench.h"
 #include "engine/engine.h"
 #include "server/caption.h"
 #include "server/server.h"
@@ -38,6 +40,9 @@ typedef struct cog_config {
     cog_engine_config engine; /* notify and on_logits are left to the caller */
     cog_server_config server;
     cog_caption_options caption;
+    cog_bench_options bench;   /* what it shares with caption (prompt, seed) is in caption */
+    const char *const *images; /* of bench, files and folders */
+    int n_images;
     cog_log_level log_level;
     cog_log_form log_form;   /* of serve */
     bool json;               /* of inspect and bench; caption has its own */

@@ -19,8 +19,11 @@ static const char *usage(cog_command command)
                "memory it needs, and whether it will load.\nWithout a folder: the shipped demo "
                "model.\n";
     default:
-        return "Usage: cogwheel bench kernels [OPTION]...\n\nMeasures this machine's ceilings and "
-               "each kernel against them.\n";
+        return "Usage: cogwheel bench URL [OPTION]...\n       cogwheel bench kernels "
+               "[OPTION]...\n\n"
+               "Sends requests to any server of the OpenAI API and reports how long answers took; "
+               "or\nmeasures this machine's ceilings and each kernel against them (of the options "
+               "below,\n--threads, --json and --log-level are for that).\n";
     }
 }
 

@@ -1,10 +1,13 @@
 /* main.c - the composition root: understands the command line, opens what a subcommand needs and
  * closes it in reverse. Exit codes: 0 done, 1 failed, 2 usage or configuration. */
+#include "base/alloc.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "client/bench.h"
 #include "config/config.h"
 #include "engine/engine.h"
 #include "server/caption.h"
+#include "server/picture_list.h"
 #include "server/server.h"
 
 #include <stdio.h>
@@ -80,17 +83,50 @@ static int run_inspect(const cog_config *cfg)
     return OK;
 }
 
-static int run_bench(const cog_config *cfg)
+static int run_bench_kernels(const cog_config *cfg)
 {
     cog_err err = { 0 };
 
-    if (cfg->n_args != 1 || strcmp(cfg->args[0], "kernels") != 0) {
-        fputs("cogwheel bench: name what to measure; there is 'kernels'\n", stderr);
-        return USAGE;
-    }
     if (cog_bench_kernels(stdout, cfg->engine.threads, cfg->json, &err) < 0)
         return report("bench", &err);
     return OK;
+}
+
+/* Requests to the server at the URL. */
+static int run_bench_url(const cog_config *cfg)
+{
+    cog_bench_options opt = cfg->bench;
+    cog_picture_list *list = NULL;
+    const char **paths = NULL;
+    int n_failed = 0, status = OK;
+    cog_err err = { 0 };
+
+    if (cfg->n_images) {
+        if (cog_picture_list_new(&list, cfg->images, cfg->n_images, cfg->caption.recursive, &err) <
+            0)
+            return report("bench", &err);
+        opt.n_images = cog_picture_list_count(list);
+        paths = cog_array(const char *, (size_t)opt.n_images + 1);
+        for (int i = 0; i < opt.n_images; i++)
+            paths[i] = cog_picture_list_path(list, i);
+        opt.images = paths;
+    }
+    if (cog_bench_run(&n_failed, stdout, &opt, &err) < 0)
+        status = report("bench", &err);
+    else if (n_failed)
+        status = FAILED;
+    cog_picture_list_free(list);
+    cog_free(paths);
+    return status;
+}
+
+static int run_bench(const cog_config *cfg)
+{
+    if (cfg->n_args != 1) {
+        fputs("cogwheel bench: name what to measure: the URL of a server, or 'kernels'\n", stderr);
+        return USAGE;
+    }
+    return strcmp(cfg->args[0], "kernels") == 0 ? run_bench_kernels(cfg) : run_bench_url(cfg);
 }
 
 static const struct command {
@@ -102,7 +138,7 @@ static const struct command {
     { "serve", COG_COMMAND_SERVE, run_serve, "answer requests over HTTP" },
     { "caption", COG_COMMAND_CAPTION, run_caption, "ask about many pictures, without a server" },
     { "inspect", COG_COMMAND_INSPECT, run_inspect, "describe a checkpoint" },
-    { "bench", COG_COMMAND_BENCH, run_bench, "measure this machine" },
+    { "bench", COG_COMMAND_BENCH, run_bench, "measure a server, or this machine" },
 };
 
 static void print_help(FILE *out)

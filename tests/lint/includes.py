@@ -4,7 +4,8 @@
     base <- engine <- engine/cpu, engine/cuda
     base, engine/engine.h <- engine/image
     base, proto, engine/engine.h <- server
-    base, engine/engine.h, server/server.h, server/caption.h <- config <- server/main.c
+    base, proto <- client
+    base, client/bench.h, engine/engine.h, server/server.h, server/caption.h <- config <- server/main.c
 
 Headers from outside the project stay where they are listed below. tests/ and tools/ may include
 anything.
@@ -25,8 +26,9 @@ OWN = [
     # the two places that know the backends by name, and the tool that measures kernels
     (r'engine/(backend|bench|bench_kernels)\.c$', r'(base|engine|engine/cpu|engine/cuda)/[^/]*$'),
     (r'engine/', r'(base|engine)/[^/]*$'),
-    (r'config/', r'(base/|config/|engine/engine\.h$|server/(server|caption)\.h$)'),
-    (r'server/main\.c$', r'(base/|config/config\.h$|engine/engine\.h$|server/)'),
+    (r'client/', r'(base|proto|client)/'),
+    (r'config/', r'(base/|client/bench\.h$|config/|engine/engine\.h$|server/(server|caption)\.h$)'),
+    (r'server/main\.c$', r'(base/|client/bench\.h$|config/config\.h$|engine/engine\.h$|server/)'),
     (r'server/', r'(base/|proto/|engine/engine\.h$|server/)'),
 ]
 
@@ -36,7 +38,9 @@ OUTSIDE = [
     (r'uv\.h', r'server/.*'),
     (r'jansson\.h', r'(proto|config|engine)/[^/]*\.c'),
     (r'openssl/.*', r'(base|server)/.*\.c'),
-    (r'(jpeglib|jerror|setjmp)\.h', r'engine/image/image_jpeg\.c'),
+    (r'curl/.*', r'client/wire\.c'),
+    (r'jpeglib\.h', r'(engine/image/image_jpeg|client/picture)\.c'),
+    (r'(jerror|setjmp)\.h', r'engine/image/image_jpeg\.c'),
     (r'spng\.h', r'engine/image/image_png\.c'),
     (r'webp/.*', r'engine/image/image_webp\.c'),
     (r'gif_lib\.h', r'engine/image/image_gif\.c'),
@@ -49,7 +53,7 @@ OUTSIDE = [
      r'stddef|stdint|stdio|stdlib|string|time)\.h', r'.*'),
     (r'(dirent|fcntl|fenv|fnmatch|glob|pthread|sched|strings|unistd|sys/[a-z]+)\.h', r'.*'),
     (r'(arpa|linux|net|netinet)/[a-z_]+\.h|netdb\.h', r'server/.*'),
-    (r'poll\.h', r'(server/.*|base/log\.c)'),
+    (r'poll\.h', r'((server|client)/.*|base/log\.c)'),
     (r'[a-z]+', r'.*\.cc'),
 ]
 
