@@ -1,32 +1,24 @@
-/* engine.c - the engine thread: take messages, work on pictures, run a step, report events.
+/* engine.c - the engine thread: take messages, work on pictures, run a step, report events; and the
+ * public side.
  *
  * Threads: the public functions run anywhere and touch only the two mailboxes, the atomics and what
- * state_lock guards; everything else belongs to the engine thread. Invariant: every accepted
- * request is in the job list from the moment its message is taken until its END event is posted,
- * exactly once. */
-#include "engine/engine.h"
+ * state_lock guards; everything else belongs to the engine thread. */
+#include "engine/core.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/batch.h"
-#include "engine/forward.h"
-#include "engine/load.h"
 #include "engine/prompt.h"
 #include "engine/request.h"
-#include "engine/scheduler.h"
-#include "engine/sequence.h"
-#include "engine/vision.h"
+#include "engine/tally.h"
 
-#include <assert.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     IDLE_WAIT_NS = 1000000000, /* the heartbeat's period while there is nothing to do */
     LANE_WAIT_NS = 1000000,    /* between looks at a device that works on pictures alone */
+    SLICE_NS = 50000000,       /* of pictures at most, even if nobody streams: messages are read */
 };
 
 typedef enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CLOSE } message_kind;
@@ -39,37 +31,6 @@ typedef struct message {
     uint64_t id;          /* CANCEL */
 } message;
 
-struct cog_engine {
-    cog_engine_config cfg;
-    pthread_t thread;
-    cog_mailbox inbox, events;
-    _Atomic int n_waiting; /* accepted requests that had no rows yet */
-    _Atomic uint64_t heartbeat_ns;
-    _Atomic bool close_asked; /* stops loading; the close message ends the rest */
-
-    pthread_mutex_t state_lock;
-    pthread_cond_t state_changed;
-    cog_engine_state state;
-    cog_engine_stats stats;
-    cog_loaded loaded; /* written before phase becomes READY, immutable after */
-    bool is_loaded;    /* likewise: phase was READY once */
-
-    /* the engine thread's */
-    bool closing;
-    cog_job *jobs;
-    uint64_t next_order;
-    cog_forward *forward;
-    cog_scheduler sched;
-    cog_plan plan;
-    cog_vision vision;
-    cog_batcher batcher;
-    cog_draw *draw; /* [max_seqs * COG_MAX_CHOICES] of the step */
-    int32_t *token; /* one for each */
-    float *logits;  /* [max_seqs, vocab] for on_logits, or NULL */
-    bool is_idle;   /* the last plan had no rows */
-    cog_engine_stats counts;
-};
-
 const cog_engine_config cog_engine_defaults = {
     .backend = "auto",
     .dtype = "auto",
@@ -78,26 +39,10 @@ const cog_engine_config cog_engine_defaults = {
     .block = 32,
     .max_queue = 256,
     .memory_utilization = 0.90f,
+    .prefix_cache = true,
+    .image_cache_bytes = (uint64_t)256 << 20,
+    .step_stretch = 2,
 };
-
-/* ------------------------------------------------------------------ events */
-
-static cog_event *new_event(cog_event_type type, const cog_job *j)
-{
-    cog_event *ev = cog_new(cog_event);
-
-    ev->type = type;
-    ev->id = j->req->id;
-    ev->user = j->req->user;
-    ev->stop = -1;
-    return ev;
-}
-
-static void post(cog_engine *e, cog_event *ev)
-{
-    if (cog_mailbox_post(&e->events, &ev->link) && e->cfg.notify)
-        e->cfg.notify(e->cfg.notify_arg);
-}
 
 void cog_event_free(cog_event *ev)
 {
@@ -120,308 +65,20 @@ cog_event *cog_engine_wait_events(cog_engine *e, uint64_t timeout_ns)
         &e->events, timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX);
 }
 
-/* ------------------------------------------------------------------ jobs */
-
-static void leave_queue(cog_engine *e, cog_job *j, uint64_t now)
-{
-    if (j->is_scheduled)
-        return;
-    j->is_scheduled = true;
-    j->scheduled_ns = now;
-    atomic_fetch_sub(&e->n_waiting, 1);
-}
-
-static void publish_stats(cog_engine *e)
-{
-    e->counts.waiting = atomic_load(&e->n_waiting);
-    e->counts.running = 0;
-    for (const cog_job *j = e->jobs; j; j = j->next)
-        e->counts.running += j->is_scheduled;
-    e->counts.blocks_free = e->sched.kv.n_free;
-    e->counts.blocks_used = e->sched.kv.n_blocks - e->sched.kv.n_free;
-    e->counts.features = e->vision.n_features;
-    e->counts.images_encoded = e->vision.n_encoded;
-    e->counts.images_shared = e->vision.n_shared;
-    pthread_mutex_lock(&e->state_lock);
-    e->stats = e->counts;
-    pthread_mutex_unlock(&e->state_lock);
-}
-
-/* The one place where a job ends. Who sees its END sees statistics without it. */
-static void end_job(cog_engine *e, cog_job *j, int status, const char *why)
-{
-    uint64_t now = cog_now_ns();
-    cog_event *ev = new_event(COG_EVENT_END, j);
-
-    leave_queue(e, j, now);
-    ev->status = status;
-    if (status)
-        cog_err_set(&ev->err, status, "%s", why);
-    ev->usage = (cog_usage){
-        .prompt_tokens = j->req->prompt.n_tokens,
-        .image_tokens = j->req->prompt.n_image_tokens,
-        .completion_tokens = j->completion_tokens,
-        .queue_ns = j->scheduled_ns - j->accepted_ns,
-        .vision_ns = j->is_first_sender ? j->picture->encode_ns : 0,
-        .prefill_ns = j->first_token_ns ? j->first_token_ns - j->scheduled_ns : 0,
-        .decode_ns = j->first_token_ns ? now - j->first_token_ns : 0,
-    };
-    for (int i = 0; i < j->n_seqs; i++)
-        cog_scheduler_remove(&e->sched, &j->seq[i].sched);
-    cog_vision_unref(&e->vision, j->picture);
-    *(j->prev ? &j->prev->next : &e->jobs) = j->next;
-    if (j->next)
-        j->next->prev = j->prev;
-    cog_job_free(j);
-    publish_stats(e);
-    post(e, ev);
-}
-
-static void end_all(cog_engine *e, int status, const char *why)
-{
-    while (e->jobs)
-        end_job(e, e->jobs, status, why);
-}
-
-static void begin_job(cog_engine *e, cog_request *req, uint64_t accepted_ns)
-{
-    bool is_new = false;
-    cog_vision_picture *picture =
-        req->image ? cog_vision_take(&e->vision, req->image, &is_new) : NULL;
-    cog_job *j;
-
-    req->image = NULL; /* the picture's now */
-    j = cog_job_new(req, picture, e->cfg.block, e->next_order++, accepted_ns);
-    j->is_first_sender = is_new;
-    j->next = e->jobs;
-    if (e->jobs)
-        e->jobs->prev = j;
-    e->jobs = j;
-    cog_scheduler_add(&e->sched, &j->seq[0].sched);
-}
-
-static void expire_jobs(cog_engine *e)
-{
-    uint64_t now = cog_now_ns();
-
-    for (cog_job *j = e->jobs, *next; j; j = next) {
-        next = j->next;
-        if (j->req->deadline_ns <= now)
-            end_job(e, j, COG_ETIMEOUT, "the request's deadline passed");
-    }
-}
-
-/* ------------------------------------------------------------------ tokens */
-
-/* Reports what one token did; a greedy job reports it for each of its equal answers. */
-static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
-{
-    cog_job *j = q->job;
-    int last = j->n_seqs == 1 ? j->req->n - 1 : q->choice;
-
-    for (int c = q->choice; c <= last; c++) {
-        cog_event *ev = new_event(COG_EVENT_TEXT, j);
-        ev->choice = c;
-        ev->text = cog_strndup(q->text.data ? q->text.data : "", q->text.len);
-        ev->text_len = q->text.len;
-        ev->n_tokens = 1;
-        post(e, ev);
-        j->completion_tokens++;
-        if (r.finished) {
-            ev = new_event(COG_EVENT_FINISH, j);
-            ev->choice = c;
-            ev->finish = r.finish;
-            ev->stop = r.stop;
-            post(e, ev);
-        }
-    }
-}
-
-static void add_draw(cog_engine *e, const cog_sequence *q, int row)
-{
-    const cog_request *req = q->job->req;
-    int n_prompt = req->prompt.n_tokens, n_skip = 1 + req->prompt.n_image_tokens;
-
-    e->draw[e->batcher.batch.n_draws++] = (cog_draw){
-        .row = row,
-        .params = &req->sampling,
-        .context = {
-            .prompt = q->tokens + n_skip,
-            .n_prompt = n_prompt - n_skip,
-            .output = q->tokens + n_prompt,
-            .n_output = q->sched.n_tokens - n_prompt,
-            .choice = q->choice,
-        },
-    };
-}
-
-/* The prompt's logits are the first row of every answer: each sequence draws its own first token
- * from them. */
-static void build_draws(cog_engine *e)
-{
-    cog_batch *b = &e->batcher.batch;
-
-    b->draw = e->draw;
-    b->n_draws = 0;
-    for (int i = 0; i < b->n_logits; i++) {
-        const cog_sequence *q = e->batcher.sample[i];
-        for (int c = 1; !q->job->has_forked && c < q->job->n_seqs; c++)
-            add_draw(e, &q->job->seq[c], i);
-        add_draw(e, q, i);
-    }
-}
-
-/* Appends the token that the sequence drew, -1 when it could not. */
-static int advance(cog_engine *e, cog_sequence *q, int32_t token)
-{
-    const cog_model_config *m = &e->loaded.model->cfg;
-    cog_step_result r;
-
-    if (token < 0)
-        return COG_EDEVICE;
-    if (!q->job->first_token_ns)
-        q->job->first_token_ns = cog_now_ns();
-    r = cog_sequence_push(q, token, e->loaded.tokenizer, m->eos, m->n_eos);
-    report(e, q, r);
-    if (r.finished)
-        q->job->n_live--;
-    e->counts.tokens++;
-    return 0;
-}
-
-/* Each other answer goes on with the prompt's pages. */
-static int fork_job(cog_engine *e, cog_job *j, const int32_t *token)
-{
-    int rc = 0;
-
-    j->has_forked = true;
-    for (int i = 1; rc == 0 && i < j->n_seqs; i++) {
-        rc = advance(e, &j->seq[i], token[i - 1]);
-        if (rc == 0 && !j->seq[i].finished)
-            cog_scheduler_fork(&e->sched, &j->seq[i].sched, &j->seq[0].sched);
-    }
-    return rc;
-}
-
-/* Takes the tokens drawn from one row, in the order of build_draws; returns how many. */
-static int take_tokens(cog_engine *e, cog_sequence *q, const int32_t *token)
-{
-    cog_job *j = q->job;
-    int n = j->has_forked ? 1 : j->n_seqs;
-
-    if (!j->failed && !j->has_forked)
-        j->failed = fork_job(e, j, token);
-    if (!j->failed)
-        j->failed = advance(e, q, token[n - 1]);
-    if (q->finished)
-        cog_scheduler_remove(&e->sched, &q->sched);
-    return n;
-}
-
-static int show_logits(cog_engine *e)
-{
-    const cog_model *m = e->loaded.model;
-    const cog_batch *b = &e->batcher.batch;
-    int rc = m->ops->logits_read(m->be, e->logits);
-
-    if (rc < 0)
-        return rc;
-    for (int i = 0; i < b->n_logits; i++) {
-        const cog_sequence *q = e->batcher.sample[i];
-        for (const cog_draw *d = b->draw; d < b->draw + b->n_draws; d++)
-            if (d->row == i)
-                e->cfg.on_logits(e->cfg.on_logits_arg, q->job->req->id, d->context.choice,
-                                 d->context.n_output, e->logits + (size_t)i * (size_t)m->cfg.vocab,
-                                 m->cfg.vocab);
-    }
-    return 0;
-}
-
-/* Jobs end here and not while rows of logits are handed out: several rows may be of one job. */
-static void end_finished_jobs(cog_engine *e)
-{
-    for (cog_job *j = e->jobs, *next; j; j = next) {
-        next = j->next;
-        if (j->failed) {
-            cog_log(COG_ERROR, "event=bad_logits prompt_tokens=%d", j->req->prompt.n_tokens);
-            end_job(e, j, j->failed, "the model produced no finite logits");
-        } else if (j->n_live == 0) {
-            end_job(e, j, 0, NULL);
-        }
-    }
-}
-
-/* ------------------------------------------------------------------ steps */
-
-static int copy_pages(cog_engine *e)
-{
-    const cog_model *m = e->loaded.model;
-    int rc = 0;
-
-    for (int i = 0; rc == 0 && i < e->plan.n_copies; i++) {
-        const cog_page_copy *c = &e->plan.copy[i];
-        rc = m->ops->kv_copy(m->be, c->dst, c->src, c->n_slots);
-    }
-    return rc;
-}
-
-static int compute(cog_engine *e)
-{
-    const cog_batch *b = &e->batcher.batch;
-    int rc = copy_pages(e);
-
-    if (rc < 0)
-        return rc;
-    cog_batcher_build(&e->batcher, &e->plan);
-    build_draws(e);
-    cog_alloc_guard_begin("a step");
-    rc = cog_forward_step(e->forward, b, e->token);
-    cog_alloc_guard_end();
-    if (rc == 0 && e->logits && b->n_logits > 0)
-        rc = show_logits(e);
-    return rc;
-}
-
-static int run_step(cog_engine *e)
-{
-    const cog_batch *b = &e->batcher.batch;
-    uint64_t now = cog_now_ns();
-    int rc;
-
-    cog_scheduler_plan(&e->sched, &e->plan);
-    e->counts.preemptions = e->sched.n_preempted;
-    e->is_idle = e->plan.rows == 0;
-    if (e->is_idle)
-        return 0;
-    for (int i = 0; i < e->plan.n_run; i++)
-        leave_queue(e, ((cog_sequence *)e->plan.run[i])->job, now);
-    rc = compute(e);
-    if (rc < 0)
-        return rc;
-    e->counts.steps++;
-    e->counts.language_rows += (uint64_t)b->language_rows;
-    e->counts.vision_rows += (uint64_t)(b->rows - b->language_rows);
-    cog_scheduler_commit(&e->plan);
-    for (int i = 0, at = 0; i < b->n_logits; i++)
-        at += take_tokens(e, e->batcher.sample[i], e->token + at);
-    end_finished_jobs(e);
-    return 0;
-}
-
 /* ------------------------------------------------------------------ the thread */
 
 static void handle(cog_engine *e, message *m, cog_engine_phase phase)
 {
     switch (m->kind) {
     case MESSAGE_SUBMIT:
-        begin_job(e, m->req, m->accepted_ns);
+        cog_core_begin(e, m->req, m->accepted_ns);
         if (phase == COG_ENGINE_FAILED)
-            end_job(e, e->jobs, COG_EDEVICE, "the engine has failed");
+            cog_core_end(e, e->jobs, COG_EDEVICE, "the engine has failed");
         break;
     case MESSAGE_CANCEL:
         for (cog_job *j = e->jobs; j; j = j->next) {
             if (j->req->id == m->id) {
-                end_job(e, j, COG_ECANCELED, "cancelled");
+                cog_core_end(e, j, COG_ECANCELED, "cancelled");
                 break;
             }
         }
@@ -471,7 +128,7 @@ static void fail(cog_engine *e, int rc)
 
     cog_err_set(&why, rc, "the device failed (%s)", cog_err_name(rc));
     cog_log(COG_ERROR, "event=engine_failed reason=\"%s\"", why.text);
-    end_all(e, COG_EDEVICE, "the engine has failed");
+    cog_core_end_all(e, COG_EDEVICE, "the engine has failed");
     publish(e, COG_ENGINE_FAILED, 1, &why);
 }
 
@@ -490,15 +147,18 @@ static void serve(cog_engine *e)
         take_messages(e, phase);
         if (e->closing)
             return;
-        expire_jobs(e);
-        rc = phase == COG_ENGINE_FAILED ? 0 : cog_vision_work(&e->vision, &e->sched);
+        cog_core_expire(e);
+        rc = phase == COG_ENGINE_FAILED
+                 ? 0
+                 : cog_vision_work(&e->vision, &e->sched, cog_now_ns(), SLICE_NS);
+        cog_core_look_at_stages(e);
         if (rc == 0 && e->jobs)
-            rc = run_step(e);
+            rc = cog_core_step(e);
         if (rc < 0) {
             fail(e, rc);
             phase = COG_ENGINE_FAILED;
         }
-        publish_stats(e);
+        cog_core_publish_stats(e);
     }
 }
 
@@ -524,9 +184,11 @@ static int reserve(cog_engine *e, cog_err *err)
         return rc;
     e->loaded.info.max_queue = e->cfg.max_queue;
     cog_scheduler_init(&e->sched, l->info.n_blocks, e->cfg.block, e->cfg.max_seqs,
-                       e->cfg.step_tokens);
+                       e->cfg.step_tokens, e->cfg.prefix_cache);
     cog_plan_init(&e->plan, e->cfg.max_seqs);
-    cog_vision_init(&e->vision, e->forward, l->model, l->max_images, l->max_features);
+    cog_vision_init(&e->vision, e->forward, l->model, l->max_images, l->max_features,
+                    l->max_cached);
+    e->vision.batch = &e->counts.vision_batch;
     cog_batcher_init(&e->batcher, e->cfg.step_tokens, e->cfg.max_seqs, max_blocks, m->image_tokens);
     e->draw = cog_array(cog_draw, max_draws);
     e->token = cog_array(int32_t, max_draws);
@@ -570,7 +232,7 @@ static void *engine_main(void *arg)
         e->is_loaded = true;
         publish(e, COG_ENGINE_READY, 1, NULL);
         serve(e);
-        end_all(e, COG_ECANCELED, "the engine is closing");
+        cog_core_end_all(e, COG_ECANCELED, "the engine is closing");
     }
     release(e);
     return NULL;
@@ -596,6 +258,9 @@ static int check_config(const cog_engine_config *c, cog_err *err)
     if (!(c->memory_utilization >= 0.05f && c->memory_utilization <= 1))
         return cog_err_set(err, COG_EINVAL, "memory_utilization is %g, expected 0.05 to 1",
                            (double)c->memory_utilization);
+    if (!(c->step_stretch >= 1.1f && c->step_stretch <= 1000))
+        return cog_err_set(err, COG_EINVAL, "step_stretch is %g, expected 1.1 to 1000",
+                           (double)c->step_stretch);
     if (c->threads < 0 || c->threads > 1024)
         return cog_err_set(err, COG_EINVAL, "threads is %d, expected 0 to 1024", c->threads);
     return 0;
@@ -618,6 +283,8 @@ int cog_engine_open(cog_engine **out, const cog_engine_config *cfg, cog_err *err
     pthread_mutex_init(&e->state_lock, NULL);
     pthread_cond_init(&e->state_changed, NULL);
     atomic_store(&e->heartbeat_ns, cog_now_ns());
+    cog_tally_init(&e->counts);
+    e->stats = e->counts;
     if (pthread_create(&e->thread, NULL, engine_main, e) != 0)
         abort();
     *out = e;

@@ -252,10 +252,7 @@ typedef struct cog_usage {
     int prompt_tokens, image_tokens, completion_tokens; /* completion: all choices */
     int cached_tokens;               /* of the prompt, that were not computed for it */
     uint64_t stage_ns[COG_N_STAGES]; /* time spent in each */
-    uint64_t queue_ns;               /* accepted -> first scheduled */
-    uint64_t vision_ns;  /* time of the vision pass that encoded its picture, 0 when shared */
-    uint64_t prefill_ns; /* first scheduled -> first token */
-    uint64_t decode_ns;  /* first token -> end */
+    uint64_t vision_ns; /* time of the vision pass that encoded its picture, 0 when shared */
 } cog_usage;
 
 typedef struct cog_event {

@@ -73,6 +73,30 @@ static int make_rope(cog_loaded *l, const cog_safetensors *file, cog_dtype dtype
     return rc;
 }
 
+static uint64_t feature_bytes(const cog_device_config *d)
+{
+    return (uint64_t)d->model->image_tokens * (uint64_t)d->model->hidden * cog_dtype_size(d->dtype);
+}
+
+/* Pictures whose features are held: those of the running sequences and of a pass, or as many as
+ * the cache is to keep, if that is more. Where memory is shared with the rest of the machine, an
+ * eighth of what is free goes to that at most. */
+static void choose_features(cog_loaded *l, cog_device_config *d, const cog_backend_ops *ops,
+                            uint64_t cache_bytes)
+{
+    int least = d->max_seqs + d->max_images;
+    cog_memory_plan p = { 0 };
+    uint64_t n;
+
+    d->max_features = least;
+    if (ops->memory(&p, d, NULL) == 0 && p.is_shared && cache_bytes > p.total / 8)
+        cache_bytes = p.total / 8;
+    n = cache_bytes / feature_bytes(d);
+    l->max_cached = n < COG_MAX_CACHED_PICTURES ? (int)n : COG_MAX_CACHED_PICTURES;
+    if (l->max_cached > least)
+        d->max_features = l->max_cached;
+}
+
 /* The first backend that can run the configuration. */
 static int choose_backend(cog_loaded *l, cog_device_config *d, cog_memory_plan *plan,
                           const cog_engine_config *cfg, cog_err *err)
@@ -84,12 +108,11 @@ static int choose_backend(cog_loaded *l, cog_device_config *d, cog_memory_plan *
         cog_err why = { 0 };
         *plan = (cog_memory_plan){ 0 };
         d->max_images = cfg->max_images ? cfg->max_images : table[i]->vision_batch;
-        d->max_features = cfg->max_seqs + d->max_images;
+        choose_features(l, d, table[i], cfg->image_cache_bytes);
         rc = table[i]->memory(plan, d, &why);
         if (rc == 0) {
             l->ops = table[i];
             l->max_images = d->max_images;
-            l->max_features = d->max_features;
             return 0;
         }
         if (i == n - 1)
@@ -130,6 +153,22 @@ static int plan_pages(cog_device_config *d, const cog_loaded *l, const cog_memor
 {
     return cog_memory_pages(&d->n_blocks, l->ops, d, plan, cfg->kv_bytes,
                             (double)cfg->memory_utilization, err);
+}
+
+/* Pictures that nobody has give way to pages. */
+static int plan_without_cache(cog_device_config *d, cog_loaded *l, cog_memory_plan *plan,
+                              const cog_engine_config *cfg, cog_err *err)
+{
+    int rc;
+
+    d->max_features = l->max_cached = cfg->max_seqs + d->max_images;
+    rc = l->ops->memory(plan, d, err);
+    if (rc == 0)
+        rc = plan_pages(d, l, plan, cfg, err);
+    if (rc == 0)
+        cog_log(COG_WARN, "event=image_cache_reduced pictures=%d reason=\"no memory for more\"",
+                l->max_cached);
+    return rc;
 }
 
 static bool is_same_kind(const device_kind *x, const device_kind *y)
@@ -195,6 +234,8 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
 
     if (rc == 0)
         rc = plan_pages(&d, l, &plan, cfg, err);
+    if (rc == COG_ELIMIT && d.max_features > cfg->max_seqs + d.max_images)
+        rc = plan_without_cache(&d, l, &plan, cfg, err);
     if (rc == 0)
         rc = pause_at(progress, err);
     if (rc == 0 && l->ops != &cog_cpu_ops)
@@ -204,6 +245,7 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
     if (rc < 0)
         return rc;
     log_plan(l, &d, &plan);
+    l->max_features = d.max_features;
     l->info.n_blocks = d.n_blocks;
     return l->ops->open(&l->be, &d, err);
 }

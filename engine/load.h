@@ -8,6 +8,9 @@
 
 #include <stdbool.h>
 
+/* More are not kept, however small they are: each has a buffer of its own. */
+enum { COG_MAX_CACHED_PICTURES = 1024 };
+
 /* All owned; freed by cog_unload, also when half-built. */
 typedef struct cog_loaded {
     cog_model_config config;
@@ -18,6 +21,7 @@ typedef struct cog_loaded {
     float *rope_cos, *rope_sin; /* [max_positions, head_dim / 2] */
     int max_images;             /* pictures of one vision pass, chosen */
     int max_features;           /* pictures whose features are held, at most */
+    int max_cached;             /* of them, those that no request has */
     cog_engine_info info;
 } cog_loaded;
 

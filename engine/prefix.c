@@ -29,6 +29,17 @@ void cog_prefix_chain_fini(cog_prefix_chain *c)
     *c = (cog_prefix_chain){ 0 };
 }
 
+void cog_prefix_chain_copy(cog_prefix_chain *dst, const cog_prefix_chain *src, int n_full)
+{
+    int n = src->n < n_full ? src->n : n_full;
+
+    if (!dst->name || !src->name || n <= dst->n)
+        return;
+    assert(n <= dst->max);
+    memcpy(dst->name, src->name, ((size_t)n + 1) * sizeof(*dst->name));
+    dst->n = n;
+}
+
 /* Of the first n slots of page i. Every field has a fixed length but the tokens, whose number is
  * hashed before them, and the picture, which comes last and whose presence is, too. */
 static cog_sha256 name_of(const cog_prefix_chain *c, int i, int n)

@@ -35,6 +35,10 @@ void cog_prefix_chain_init(cog_prefix_chain *c, const int32_t *tokens, int max_t
                            const cog_sha256 *salt, int n_visual, const cog_sha256 *picture);
 void cog_prefix_chain_fini(cog_prefix_chain *c); /* a zeroed one is fine */
 
+/* dst, whose first n_full pages are to be those of src, need not make their names again. Without
+ * effect when one of them is zeroed. */
+void cog_prefix_chain_copy(cog_prefix_chain *dst, const cog_prefix_chain *src, int n_full);
+
 /* Of the page of tokens [i * block, (i + 1) * block), which are known. Valid until fini. */
 const cog_sha256 *cog_prefix_full(cog_prefix_chain *c, int i);
 /* Of the first n_visual % block slots of page n_visual / block, where that is not 0. */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block, uint64_t order)
+static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block)
 {
     const cog_request *r = j->req;
     int max_tokens = r->prompt.n_tokens + r->max_tokens;
@@ -15,25 +15,38 @@ static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block, ui
     q->tokens = cog_array(int32_t, (size_t)max_tokens);
     memcpy(q->tokens, r->prompt.tokens, (size_t)r->prompt.n_tokens * sizeof(int32_t));
     q->sched.n_tokens = r->prompt.n_tokens;
-    q->sched.order = order;
-    q->sched.picture = j->picture ? &j->picture->sched : NULL;
+    q->sched.n_found = -1;
+    q->sched.tenant = r->tenant;
+    q->sched.item.priority = r->priority;
+    if (j->picture) {
+        q->sched.picture = &j->picture->sched;
+        q->sched.n_visual = 1 + r->prompt.n_image_tokens;
+    }
     cog_block_table_init(&q->sched.table, (max_tokens + block - 1) / block);
     cog_stops_init(&q->stops, r->stop, r->n_stop);
 }
 
-cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, uint64_t order,
-                     uint64_t now_ns)
+cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, bool uses_prefixes,
+                     uint64_t order, uint64_t arrived_ns)
 {
     cog_job *j = cog_new(cog_job);
 
     j->req = req;
     j->picture = picture;
-    j->accepted_ns = now_ns;
+    j->stage = -1;
     j->n_seqs = cog_sampling_is_greedy(&req->sampling) ? 1 : req->n;
     j->n_live = j->n_seqs;
     j->seq = cog_array(cog_sequence, (size_t)j->n_seqs);
-    for (int i = 0; i < j->n_seqs; i++)
-        sequence_init(&j->seq[i], j, i, block, order);
+    for (int i = 0; i < j->n_seqs; i++) {
+        cog_sequence *q = &j->seq[i];
+        sequence_init(q, j, i, block);
+        q->sched.item.order = order;
+        q->sched.item.arrived_ns = arrived_ns;
+        if (uses_prefixes)
+            cog_prefix_chain_init(&q->sched.chain, q->tokens,
+                                  req->prompt.n_tokens + req->max_tokens, block, &req->salt,
+                                  q->sched.n_visual, picture ? &picture->hash : NULL);
+    }
     return j;
 }
 
@@ -43,6 +56,7 @@ void cog_job_free(cog_job *j)
         cog_sequence *q = &j->seq[i];
         cog_free(q->tokens);
         cog_block_table_fini(&q->sched.table);
+        cog_prefix_chain_fini(&q->sched.chain);
         cog_detokenizer_fini(&q->detok);
         cog_stops_fini(&q->stops);
         cog_buf_fini(&q->text);

@@ -38,13 +38,16 @@ struct cog_job {
     bool is_first_sender; /* its picture was not there before */
     bool is_scheduled;    /* had rows in some step */
     bool has_forked;      /* the prompt's logits gave every sequence its first token */
-    uint64_t accepted_ns, scheduled_ns, first_token_ns;
+    int stage;            /* cog_engine_stage, or -1 */
+    uint64_t stage_began_ns;
+    uint64_t stage_ns[COG_N_STAGES]; /* spent in those it has left */
     int completion_tokens;
 };
 
-/* Takes req. Sequences are idle; the prompt's tokens stand in each. */
-cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, uint64_t order,
-                     uint64_t now_ns);
+/* Takes req. Sequences are idle; the prompt's tokens stand in each. uses_prefixes: they take from
+ * the cache of pages and leave theirs there. */
+cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, bool uses_prefixes,
+                     uint64_t order, uint64_t arrived_ns);
 void cog_job_free(
     cog_job *j); /* the sequences are idle and the picture's reference was given back */
 

@@ -618,8 +618,9 @@ static void answer_whole(chat_job *j, const cog_usage *u)
     cog_reply_header(&x->reply, "Server-Timing",
                      "queue;dur=%.1f, decode_image;dur=%.1f, encode;dur=%.1f, prefill;dur=%.1f, "
                      "generate;dur=%.1f",
-                     ms(u->queue_ns), ms(x->record.ns[COG_AT_IMAGE_DECODE]), ms(u->vision_ns),
-                     ms(u->prefill_ns), ms(u->decode_ns));
+                     ms(u->stage_ns[COG_STAGE_ENCODE_WAIT] + u->stage_ns[COG_STAGE_QUEUE]),
+                     ms(x->record.ns[COG_AT_IMAGE_DECODE]), ms(u->stage_ns[COG_STAGE_ENCODE]),
+                     ms(u->stage_ns[COG_STAGE_PREFILL]), ms(u->stage_ns[COG_STAGE_DECODE]));
     cog_exchange_reply(x);
 }
 

@@ -141,7 +141,7 @@ static void end(cog_engine *e, struct fake_request *f, int status)
                              .image_tokens = f->r->prompt.n_image_tokens,
                              .completion_tokens = f->sent * f->r->n,
                              .cached_tokens = (int)option(f->script, "cached=", 0),
-                             .queue_ns = 1000000 };
+                             .stage_ns = { [COG_STAGE_QUEUE] = 1000000 } };
     while (*p != f)
         p = &(*p)->next;
     *p = f->next;

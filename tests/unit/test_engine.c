@@ -224,11 +224,13 @@ static void submit(rig *r, cog_request *q)
         fail_msg("%s", err.text);
 }
 
-/* Each request alone, one after another. */
+/* Each request alone, one after another, and nothing of one is used for the next. */
 static void run_alone(rig *r, const char *dtype)
 {
     cog_engine_config cfg = cog_engine_defaults;
 
+    cfg.prefix_cache = false;
+    cfg.image_cache_bytes = 0;
     cfg.dtype = dtype;
     cfg.batch_invariant = true;
     cfg.threads = 1;
@@ -749,6 +751,8 @@ static void features_go_to_those_who_run(void **state)
     cfg.dtype = "f32";
     cfg.max_seqs = 1;
     cfg.max_images = 1; /* features of two pictures */
+    cfg.prefix_cache = false;
+    cfg.image_cache_bytes = 0;
     open_rig(&r, cfg, 2 * PICTURES);
     for (int i = 0; i < 2 * PICTURES; i++) {
         made[i] = make_request(&r, (uint64_t)i, "what is this", true, (uint64_t)(i % PICTURES));

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_IMAGES = 2, MAX_FEATURES = 4 };
+enum { MAX_IMAGES = 2, MAX_FEATURES = 4, SEQS = 12, SLICE_NS = 50000000 };
 
 /* The CPU backend that says it is busy for a while. */
 static struct {
@@ -61,12 +61,13 @@ typedef struct rig {
     cog_forward *forward;
     cog_vision vision;
     cog_scheduler sched;
-    cog_sched_seq seq[MAX_FEATURES + 2];
-    cog_vision_picture *picture[MAX_FEATURES + 2];
+    cog_sched_seq seq[SEQS];
+    cog_vision_picture *picture[SEQS];
     int n;
+    cog_histogram batch;
 } rig;
 
-static void open_rig(rig *r, int max_seqs)
+static void open_rig(rig *r, int max_seqs, int max_cached)
 {
     char dir[512];
     cog_engine_config cfg = cog_engine_defaults;
@@ -86,8 +87,9 @@ static void open_rig(rig *r, int max_seqs)
     r->loaded.model->ops = &r->ops;
     assert_int_equal(
         cog_forward_open(&r->forward, r->loaded.model, 8, MAX_IMAGES, MAX_FEATURES, &err), 0);
-    cog_vision_init(&r->vision, r->forward, r->loaded.model, MAX_IMAGES, MAX_FEATURES);
-    cog_scheduler_init(&r->sched, 64, 16, max_seqs, 64);
+    cog_vision_init(&r->vision, r->forward, r->loaded.model, MAX_IMAGES, MAX_FEATURES, max_cached);
+    r->vision.batch = &r->batch;
+    cog_scheduler_init(&r->sched, 64, 16, max_seqs, 64, false);
 }
 
 static void forget(rig *r, int i)
@@ -110,40 +112,65 @@ static void close_rig(rig *r)
     cog_unload(&r->loaded);
 }
 
-/* One more sequence with a picture of its own. */
-static cog_picture *add(rig *r)
+static cog_image *make_image(rig *r, int which)
 {
-    int side = r->loaded.config.vision.image_side, i = r->n++;
+    int side = r->loaded.config.vision.image_side;
     cog_image *im = cog_new(cog_image);
-    bool is_new;
 
     im->side = side;
     im->rgb = cog_alloc((size_t)side * (size_t)side, 3);
     for (size_t p = 0; p < (size_t)side * (size_t)side * 3; p++)
-        im->rgb[p] = (uint8_t)cog_rng_at((uint64_t)i, p);
-    im->hash.byte[0] = (uint8_t)(i + 1);
-    r->picture[i] = cog_vision_take(&r->vision, im, &is_new);
-    assert_true(is_new);
-    r->seq[i] =
-        (cog_sched_seq){ .order = (uint64_t)i, .n_tokens = 4, .picture = &r->picture[i]->sched };
+        im->rgb[p] = (uint8_t)cog_rng_at((uint64_t)which, p);
+    im->hash.byte[0] = 7; /* all in one bucket */
+    im->hash.byte[1] = (uint8_t)which;
+    return im;
+}
+
+/* One more sequence, with that picture. */
+static cog_picture *ask(rig *r, int which, uint8_t salt, bool is_private, bool is_new)
+{
+    const cog_sha256 s = { { salt } };
+    int i = r->n++;
+    bool was_new;
+
+    assert_true(i < SEQS);
+    r->picture[i] = cog_vision_take(&r->vision, make_image(r, which), &s, is_private, &was_new);
+    assert_int_equal(was_new, is_new);
+    r->seq[i] = (cog_sched_seq){ .item = { .order = (uint64_t)i },
+                                 .n_tokens = 4,
+                                 .n_visual = 3,
+                                 .picture = &r->picture[i]->sched };
     cog_block_table_init(&r->seq[i].table, 4);
     cog_scheduler_add(&r->sched, &r->seq[i]);
     return &r->picture[i]->sched;
 }
 
-static void plan(rig *r)
+/* With a picture of its own. */
+static cog_picture *add(rig *r)
+{
+    return ask(r, r->n, 0, false, true);
+}
+
+/* A step of up to so many rows. */
+static void step(rig *r, int max_rows)
 {
     cog_plan p;
 
     cog_plan_init(&p, r->sched.max_seqs);
-    cog_scheduler_plan(&r->sched, &p);
-    cog_scheduler_commit(&p);
+    cog_scheduler_plan(&r->sched, &p, 0, max_rows);
+    cog_scheduler_commit(&r->sched, &p);
     cog_plan_fini(&p);
 }
 
 static void work(rig *r)
 {
-    assert_int_equal(cog_vision_work(&r->vision, &r->sched), 0);
+    assert_int_equal(cog_vision_work(&r->vision, &r->sched, 0, SLICE_NS), 0);
+}
+
+static void work_long(rig *r)
+{
+    for (int i = 0; i < 100; i++)
+        work(r);
 }
 
 static int n_enqueued(void)
@@ -157,12 +184,11 @@ static void nothing_is_enqueued_while_the_device_is_busy(void **state)
     int layers, before;
     rig r;
 
-    open_rig(&r, 2);
+    open_rig(&r, 2, 0);
     layers = r.loaded.config.vision.layers;
-    late.busy_polls = 3;                    /* the first poll follows the work at once */
-    late.busy_ns = COG_VISION_SLICE_NS * 2; /* each slice is one layer */
+    late.busy_polls = 3;         /* the first poll follows the work at once */
+    late.busy_ns = SLICE_NS * 2; /* each slice is one layer */
     p = add(&r);
-    plan(&r);
     for (int slice = 0; slice <= layers; slice++) {
         work(&r);
         before = n_enqueued();
@@ -188,11 +214,10 @@ static void slices_come_from_the_devices_time(void **state)
 {
     rig r;
 
-    open_rig(&r, 2);
+    open_rig(&r, 2, 0);
     assert_true(r.loaded.config.vision.layers >= 2);
     late.busy_ns = 1; /* all other layers fit in the second slice */
     add(&r);
-    plan(&r);
     work(&r);
     assert_int_equal(late.n_block, 1);
     work(&r);
@@ -206,15 +231,13 @@ static void an_unwanted_pass_is_dropped_when_idle(void **state)
     cog_picture *p;
     rig r;
 
-    open_rig(&r, 2);
+    open_rig(&r, 2, 0);
     late.busy_polls = 2;
-    late.busy_ns = COG_VISION_SLICE_NS * 2;
+    late.busy_ns = SLICE_NS * 2;
     add(&r);
-    plan(&r);
     work(&r);
     forget(&r, 0);
     p = add(&r);
-    plan(&r);
     work(&r); /* still busy for the one that is gone */
     assert_int_equal(late.n_embed, 1);
     work(&r);
@@ -224,7 +247,6 @@ static void an_unwanted_pass_is_dropped_when_idle(void **state)
         work(&r);
     assert_true(p->ready);
     add(&r);
-    plan(&r);
     work(&r);
     close_rig(&r); /* waits for the device */
     assert_true(late.waited);
@@ -234,48 +256,189 @@ static void features_are_given_back_and_taken_again(void **state)
 {
     rig r;
 
-    open_rig(&r, 2); /* four features for six pictures */
+    open_rig(&r, 2, 0); /* four features for six pictures */
     for (int i = 0; i < MAX_FEATURES + 2; i++)
         add(&r);
-    plan(&r);
-    for (int i = 0; i < 100; i++)
-        work(&r);
+    work_long(&r);
     assert_int_equal(r.vision.n_features, MAX_FEATURES);
     assert_true(r.seq[3].picture->ready);
     assert_false(r.seq[4].picture->ready);
     forget(&r, 0);
     forget(&r, 1);
-    for (int i = 0; i < 100; i++)
-        work(&r);
+    work_long(&r);
     assert_int_equal(r.vision.n_features, MAX_FEATURES);
     assert_true(r.seq[5].picture->ready);
     close_rig(&r);
 }
 
-static void a_running_sequence_takes_features_of_a_waiting_one(void **state)
+/* Features are in use until the last visual row is computed. */
+static void features_that_nobody_needs_any_more_make_room(void **state)
+{
+    cog_picture *newcomer;
+    rig r;
+
+    open_rig(&r, MAX_FEATURES, 0);
+    for (int i = 0; i < MAX_FEATURES; i++)
+        add(&r);
+    work_long(&r);
+    step(&r, 4 * (MAX_FEATURES - 1) + 2); /* the last one has two of its three visual rows */
+    newcomer = add(&r);
+    step(&r, 0);
+    work_long(&r);
+    assert_true(newcomer->ready);
+    assert_true(r.seq[MAX_FEATURES - 1].picture->ready);
+    for (int i = 0; i < MAX_FEATURES - 1; i++)
+        forget(&r, i); /* so that only two have features */
+    add(&r);
+    add(&r);
+    work_long(&r);
+    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    add(&r);
+    work_long(&r);
+    assert_true(r.seq[MAX_FEATURES - 1].picture->ready); /* all are needed */
+    assert_false(r.seq[r.n - 1].picture->ready);
+    step(&r, 1); /* its last visual row */
+    assert_int_equal(r.seq[MAX_FEATURES - 1].n_computed, 3);
+    work_long(&r);
+    assert_false(r.seq[MAX_FEATURES - 1].picture->ready);
+    assert_true(r.seq[r.n - 1].picture->ready);
+    close_rig(&r);
+}
+
+/* Everybody waits with a picture that is encoded, and one comes that is more urgent. */
+static void who_is_first_gets_features_of_those_behind(void **state)
+{
+    cog_picture *urgent, *next;
+    rig r;
+
+    open_rig(&r, 1, 0);
+    for (int i = 0; i < MAX_FEATURES; i++)
+        add(&r);
+    work_long(&r);
+    assert_int_equal(r.vision.n_encoded, MAX_FEATURES);
+    next = add(&r); /* comes after them, and waits */
+    work_long(&r);
+    assert_false(next->ready);
+    assert_int_equal(r.vision.n_encoded, MAX_FEATURES);
+    urgent = add(&r);
+    cog_scheduler_remove(&r.sched, &r.seq[r.n - 1]);
+    r.seq[r.n - 1].item.priority = -1;
+    cog_scheduler_add(&r.sched, &r.seq[r.n - 1]);
+    work_long(&r);
+    assert_true(urgent->ready);
+    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    assert_int_equal(r.vision.n_encoded, MAX_FEATURES + 1);
+    close_rig(&r);
+}
+
+/* ---- pictures that nobody has ---- */
+
+static void a_picture_stays_for_whoever_comes_later(void **state)
+{
+    cog_act *features;
+    rig r;
+
+    open_rig(&r, 2, 2);
+    add(&r);
+    work_long(&r);
+    features = r.picture[0]->features;
+    assert_non_null(features);
+    forget(&r, 0);
+    assert_int_equal(r.vision.n_cached, 1);
+    assert_null(r.vision.oldest->image); /* of the pixels nothing is left */
+    assert_true(ask(&r, 0, 0, false, false)->ready);
+    assert_ptr_equal(r.picture[1]->features, features);
+    assert_non_null(r.picture[1]->image); /* and can be encoded again */
+    assert_int_equal(r.vision.n_cached, 0);
+    assert_int_equal(r.vision.n_encoded, 1);
+    assert_int_equal(r.vision.n_shared, 1);
+    close_rig(&r);
+}
+
+static void the_one_let_go_first_goes_first(void **state)
 {
     rig r;
 
-    open_rig(&r, 1);
+    open_rig(&r, 2, 2);
+    for (int i = 0; i < 3; i++)
+        add(&r);
+    work_long(&r);
+    forget(&r, 1);
+    forget(&r, 0);
+    assert_true(ask(&r, 1, 0, false, false)->ready); /* and is let go once more */
+    forget(&r, 3);
+    forget(&r, 2); /* a third one */
+    assert_int_equal(r.vision.n_cached, 2);
+    assert_int_equal(r.vision.n_features, 2);
+    assert_false(ask(&r, 0, 0, false, true)->ready);
+    assert_true(ask(&r, 1, 0, false, false)->ready);
+    assert_true(ask(&r, 2, 0, false, false)->ready);
+    close_rig(&r);
+}
+
+static void kept_pictures_make_room_for_those_in_need(void **state)
+{
+    rig r;
+
+    open_rig(&r, 2, MAX_FEATURES);
     for (int i = 0; i < MAX_FEATURES; i++)
         add(&r);
-    plan(&r);
-    for (int i = 0; i < 100; i++)
-        work(&r);
-    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    work_long(&r);
+    for (int i = 0; i < MAX_FEATURES; i++)
+        forget(&r, i);
+    assert_int_equal(r.vision.n_cached, MAX_FEATURES);
     add(&r);
-    cog_scheduler_remove(&r.sched, &r.seq[0]); /* not in its turn any more, but kept */
-    for (int i = 1; i < MAX_FEATURES; i++) {
-        cog_scheduler_remove(&r.sched, &r.seq[i]);
-        r.seq[i].order = (uint64_t)(100 + i);
-        cog_scheduler_add(&r.sched, &r.seq[i]);
-    }
-    plan(&r);
-    assert_int_equal(r.seq[MAX_FEATURES].state, COG_SEQ_RUNNING);
-    for (int i = 0; i < 100; i++)
-        work(&r);
-    assert_true(r.seq[MAX_FEATURES].picture->ready);
-    assert_int_equal(r.vision.n_features, MAX_FEATURES);
+    work_long(&r);
+    assert_true(r.seq[r.n - 1].picture->ready);
+    assert_int_equal(r.vision.n_cached, MAX_FEATURES - 1);
+    assert_false(ask(&r, 0, 0, false, true)->ready);
+    close_rig(&r);
+}
+
+static void salts_and_private_pictures_share_nothing(void **state)
+{
+    rig r;
+
+    open_rig(&r, 2, 4);
+    ask(&r, 5, 0, false, true);
+    ask(&r, 5, 1, false, true); /* the same pixels */
+    ask(&r, 5, 0, true, true);
+    ask(&r, 5, 0, true, true);
+    ask(&r, 5, 0, false, false);
+    ask(&r, 5, 1, false, false);
+    work_long(&r);
+    assert_int_equal(r.vision.n_encoded, 4);
+    for (int i = 0; i < 6; i++)
+        forget(&r, i);
+    assert_int_equal(r.vision.n_cached, 2); /* nothing private */
+    assert_true(ask(&r, 5, 0, false, false)->ready);
+    assert_true(ask(&r, 5, 1, false, false)->ready);
+    assert_ptr_not_equal(r.picture[6], r.picture[7]);
+    ask(&r, 5, 2, false, true);
+    ask(&r, 5, 0, true, true);
+    close_rig(&r);
+}
+
+static void no_time_for_a_slice_is_none(void **state)
+{
+    rig r;
+
+    open_rig(&r, 2, 0);
+    add(&r);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(cog_vision_work(&r.vision, &r.sched, 0, 0), 0);
+    assert_int_equal(n_enqueued(), 0);
+    late.busy_ns = 100;
+    work(&r);
+    assert_int_equal(late.n_block, 1);
+    assert_int_equal(r.vision.slice_ns, 100);
+    assert_int_equal(cog_vision_work(&r.vision, &r.sched, 0, 0), 0);
+    assert_int_equal(late.n_block, 1);
+    assert_int_equal(r.vision.slice_ns, 0);
+    assert_int_equal(cog_vision_work(&r.vision, &r.sched, 0, UINT64_MAX), 0); /* all the rest */
+    assert_int_equal(late.n_block, r.loaded.config.vision.layers);
+    work_long(&r);
+    assert_int_equal(r.batch.count[0], 1);
     close_rig(&r);
 }
 
@@ -283,13 +446,12 @@ static void a_broken_device_is_reported(void **state)
 {
     rig r;
 
-    open_rig(&r, 2);
+    open_rig(&r, 2, 0);
     late.busy_polls = 1;
     add(&r);
-    plan(&r);
     work(&r);
     late.is_broken = true;
-    assert_int_equal(cog_vision_work(&r.vision, &r.sched), COG_EDEVICE);
+    assert_int_equal(cog_vision_work(&r.vision, &r.sched, 0, SLICE_NS), COG_EDEVICE);
     close_rig(&r);
 }
 
@@ -300,7 +462,13 @@ int main(void)
         cmocka_unit_test(slices_come_from_the_devices_time),
         cmocka_unit_test(an_unwanted_pass_is_dropped_when_idle),
         cmocka_unit_test(features_are_given_back_and_taken_again),
-        cmocka_unit_test(a_running_sequence_takes_features_of_a_waiting_one),
+        cmocka_unit_test(features_that_nobody_needs_any_more_make_room),
+        cmocka_unit_test(who_is_first_gets_features_of_those_behind),
+        cmocka_unit_test(a_picture_stays_for_whoever_comes_later),
+        cmocka_unit_test(the_one_let_go_first_goes_first),
+        cmocka_unit_test(kept_pictures_make_room_for_those_in_need),
+        cmocka_unit_test(salts_and_private_pictures_share_nothing),
+        cmocka_unit_test(no_time_for_a_slice_is_none),
         cmocka_unit_test(a_broken_device_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,204 @@
+#include "engine/core.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/tally.h"
+
+#include <limits.h>
+
+/* ------------------------------------------------------------------ tokens */
+
+/* Reports what one token did; a greedy job reports it for each of its equal answers. */
+static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
+{
+    cog_job *j = q->job;
+    int last = j->n_seqs == 1 ? j->req->n - 1 : q->choice;
+
+    for (int c = q->choice; c <= last; c++) {
+        cog_event *ev = cog_core_event(COG_EVENT_TEXT, j);
+        ev->choice = c;
+        ev->text = cog_strndup(q->text.data ? q->text.data : "", q->text.len);
+        ev->text_len = q->text.len;
+        ev->n_tokens = 1;
+        cog_core_post(e, ev);
+        j->completion_tokens++;
+        if (r.finished) {
+            ev = cog_core_event(COG_EVENT_FINISH, j);
+            ev->choice = c;
+            ev->finish = r.finish;
+            ev->stop = r.stop;
+            cog_core_post(e, ev);
+        }
+    }
+}
+
+static void add_draw(cog_engine *e, const cog_sequence *q, int row)
+{
+    const cog_request *req = q->job->req;
+    int n_prompt = req->prompt.n_tokens, n_skip = 1 + req->prompt.n_image_tokens;
+
+    e->draw[e->batcher.batch.n_draws++] = (cog_draw){
+        .row = row,
+        .params = &req->sampling,
+        .context = {
+            .prompt = q->tokens + n_skip,
+            .n_prompt = n_prompt - n_skip,
+            .output = q->tokens + n_prompt,
+            .n_output = q->sched.n_tokens - n_prompt,
+            .choice = q->choice,
+        },
+    };
+}
+
+/* The prompt's logits are the first row of every answer: each sequence draws its own first token
+ * from them. */
+static void build_draws(cog_engine *e)
+{
+    cog_batch *b = &e->batcher.batch;
+
+    b->draw = e->draw;
+    b->n_draws = 0;
+    for (int i = 0; i < b->n_logits; i++) {
+        const cog_sequence *q = e->batcher.sample[i];
+        for (int c = 1; !q->job->has_forked && c < q->job->n_seqs; c++)
+            add_draw(e, &q->job->seq[c], i);
+        add_draw(e, q, i);
+    }
+}
+
+/* Appends the token that the sequence drew, -1 when it could not. */
+static int advance(cog_engine *e, cog_sequence *q, int32_t token)
+{
+    const cog_model_config *m = &e->loaded.model->cfg;
+    cog_step_result r;
+
+    if (token < 0)
+        return COG_EDEVICE;
+    if (q->job->stage != COG_STAGE_DECODE) {
+        cog_tally_enter(&e->counts, q->job, COG_STAGE_DECODE, cog_now_ns());
+        e->counts.prompt_tokens += (uint64_t)q->job->req->prompt.n_tokens;
+    }
+    r = cog_sequence_push(q, token, e->loaded.tokenizer, m->eos, m->n_eos);
+    report(e, q, r);
+    if (r.finished)
+        q->job->n_live--;
+    e->counts.tokens++;
+    return 0;
+}
+
+/* Each other answer goes on with the prompt's pages. */
+static int fork_job(cog_engine *e, cog_job *j, const int32_t *token)
+{
+    int rc = 0;
+
+    j->has_forked = true;
+    for (int i = 1; rc == 0 && i < j->n_seqs; i++) {
+        rc = advance(e, &j->seq[i], token[i - 1]);
+        if (rc == 0 && !j->seq[i].finished)
+            cog_scheduler_fork(&e->sched, &j->seq[i].sched, &j->seq[0].sched);
+    }
+    return rc;
+}
+
+/* Takes the tokens drawn from one row, in the order of build_draws; returns how many. */
+static int take_tokens(cog_engine *e, cog_sequence *q, const int32_t *token)
+{
+    cog_job *j = q->job;
+    int n = j->has_forked ? 1 : j->n_seqs;
+
+    if (!j->failed && !j->has_forked)
+        j->failed = fork_job(e, j, token);
+    if (!j->failed)
+        j->failed = advance(e, q, token[n - 1]);
+    if (q->finished)
+        cog_scheduler_remove(&e->sched, &q->sched);
+    return n;
+}
+
+static int show_logits(cog_engine *e)
+{
+    const cog_model *m = e->loaded.model;
+    const cog_batch *b = &e->batcher.batch;
+    int rc = m->ops->logits_read(m->be, e->logits);
+
+    if (rc < 0)
+        return rc;
+    for (int i = 0; i < b->n_logits; i++) {
+        const cog_sequence *q = e->batcher.sample[i];
+        for (const cog_draw *d = b->draw; d < b->draw + b->n_draws; d++)
+            if (d->row == i)
+                e->cfg.on_logits(e->cfg.on_logits_arg, q->job->req->id, d->context.choice,
+                                 d->context.n_output, e->logits + (size_t)i * (size_t)m->cfg.vocab,
+                                 m->cfg.vocab);
+    }
+    return 0;
+}
+
+/* Jobs end here and not while rows of logits are handed out: several rows may be of one job. */
+static void end_finished_jobs(cog_engine *e)
+{
+    for (cog_job *j = e->jobs, *next; j; j = next) {
+        next = j->next;
+        if (j->failed) {
+            cog_log(COG_ERROR, "event=bad_logits prompt_tokens=%d", j->req->prompt.n_tokens);
+            cog_core_end(e, j, j->failed, "the model produced no finite logits");
+        } else if (j->n_live == 0) {
+            cog_core_end(e, j, 0, NULL);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ steps */
+
+static int copy_pages(cog_engine *e)
+{
+    const cog_model *m = e->loaded.model;
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < e->plan.n_copies; i++) {
+        const cog_page_copy *c = &e->plan.copy[i];
+        rc = m->ops->kv_copy(m->be, c->dst, c->src, c->n_slots);
+    }
+    return rc;
+}
+
+static int compute(cog_engine *e)
+{
+    const cog_batch *b = &e->batcher.batch;
+    int rc = copy_pages(e);
+
+    if (rc < 0)
+        return rc;
+    cog_batcher_build(&e->batcher, &e->plan);
+    build_draws(e);
+    cog_alloc_guard_begin("a step");
+    rc = cog_forward_step(e->forward, b, e->token);
+    cog_alloc_guard_end();
+    if (rc == 0 && e->logits && b->n_logits > 0)
+        rc = show_logits(e);
+    return rc;
+}
+
+int cog_core_step(cog_engine *e)
+{
+    const cog_batch *b = &e->batcher.batch;
+    uint64_t now = cog_now_ns();
+    int rc;
+
+    cog_scheduler_plan(&e->sched, &e->plan, now, INT_MAX);
+    e->is_idle = e->plan.rows == 0;
+    if (e->is_idle)
+        return copy_pages(e);
+    for (int i = 0; i < e->plan.n_run; i++)
+        cog_core_schedule(e, ((cog_sequence *)e->plan.run[i])->job, now);
+    rc = compute(e);
+    if (rc < 0)
+        return rc;
+    cog_tally_step(&e->counts, &e->plan, b);
+    cog_scheduler_commit(&e->sched, &e->plan);
+    for (int i = 0, at = 0; i < b->n_logits; i++)
+        at += take_tokens(e, e->batcher.sample[i], e->token + at);
+    end_finished_jobs(e);
+    return 0;
+}
