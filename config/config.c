@@ -342,8 +342,11 @@ static int complete(cog_config *c, cog_err *err)
 /* ---------------------------------------------------------------- */
 
 /* What no single option can know. */
-static int check_together(const cog_engine_config *e, cog_err *err)
+static int check_together(const cog_config *c, cog_err *err)
 {
+    const cog_engine_config *e = &c->engine;
+    const cog_server_config *s = &c->server;
+
     if (e->step_tokens < e->max_seqs)
         return cog_err_set(err, COG_EINVAL,
                            "--step-tokens (%d) must not be below --max-seqs (%d): every answer "
@@ -353,6 +356,11 @@ static int check_together(const cog_engine_config *e, cog_err *err)
         return cog_err_set(err, COG_EINVAL,
                            "--kv-block: %d is no power of two; give 16, 32, 64, 128 or 256",
                            e->block);
+    if (c->command == COG_COMMAND_SERVE && s->max_inflight_bytes < s->max_body_bytes)
+        return cog_err_set(err, COG_EINVAL,
+                           "--max-inflight-bytes (%zu) must not be below --max-body-bytes (%zu): "
+                           "the largest request would never find room",
+                           s->max_inflight_bytes, s->max_body_bytes);
     return 0;
 }
 
@@ -404,7 +412,7 @@ int cog_config_load(cog_config *out, cog_command command, int argc, char *const 
     if (rc == 0)
         rc = apply_flags(&c, &line, err);
     if (rc == 0)
-        rc = check_together(&c.engine, err);
+        rc = check_together(&c, err);
     if (rc == 0)
         rc = check_args(&c, err);
     if (rc == 0)

@@ -1,10 +1,10 @@
 /* chat.c - POST /v1/chat/completions: from a complete body to a complete answer.
  *
- *     begin -> pool: understand -> admit -> [pool: read -> decoder] -> submit -> events -> END
+ *     begin -> worker: understand -> admit -> [pool: read -> decoder] -> submit -> events -> END
  *
- * The pool stages touch the job, the body and immutable facts only; between them and after them
- * the loop thread looks whether the client is still there. Everything that can be refused without
- * looking at the picture is refused before it. */
+ * The stages on other threads touch the job, the body and immutable facts only; between them and
+ * after them the loop thread looks whether the client is still there. Everything that can be
+ * refused without looking at the picture is refused before it. */
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -18,12 +18,14 @@
 #include <math.h>
 #include <openssl/rand.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 typedef struct chat_job {
     cog_exchange *x;
+    cog_work parsing;
     uv_work_t work;
     bool is_working;
     atomic_bool is_abandoned; /* read by the pool: do not start what nobody waits for */
@@ -51,7 +53,10 @@ typedef struct chat_job {
  * refused. */
 enum { MAX_TOKEN_BYTES = 256 };
 
-/* ------------------------------------------------------------------ pool: understand */
+/* Bytes from which a body's JSON may take long enough to be waited for: some 1 ms. */
+enum { LARGE_BODY = 64 << 10 };
+
+/* ------------------------------------------------------------------ worker: understand */
 
 static cog_template template_of(const cog_server_config *cfg, cog_chat_form form)
 {
@@ -241,9 +246,9 @@ static void build_request(chat_job *j)
     j->chat.ignored = (cog_buf){ 0 };
 }
 
-static void understand(uv_work_t *w)
+static void understand(cog_work *w)
 {
-    chat_job *j = w->data;
+    chat_job *j = (chat_job *)(void *)((char *)w - offsetof(chat_job, parsing));
     cog_server *s = j->x->server;
     const cog_engine_info *info = cog_engine_get_info(s->engine);
     cog_chat_options opt = {
@@ -382,7 +387,7 @@ static void submit(chat_job *j)
     int rc;
 
     cog_chat_fini(&j->chat);
-    cog_exchange_drop_body(x);
+    cog_body_drop(x);
     j->id = r->id = ++s->next_id;
     r->user = x;
     r->deadline_ns = x->deadline_ns;
@@ -398,6 +403,7 @@ static void submit(chat_job *j)
     cog_exchange_ref(x);
     if (s->n_submitted++ == 0)
         s->submitted_ns = cog_now_ns();
+    cog_outflow_begin(&s->outflow, cog_now_ns());
     cog_record_enter(&x->record, COG_AT_ENGINE);
     x->is_stream = j->stream;
     x->wrote_ns = cog_now_ns();
@@ -453,25 +459,11 @@ static void after_read(uv_work_t *w, int status)
     let_go(x);
 }
 
-static bool has_room(cog_server *s)
-{
-    const cog_engine_info *info = cog_engine_get_info(s->engine);
-    cog_engine_stats stats;
-
-    cog_engine_get_stats(s->engine, &stats);
-    return stats.waiting + s->n_preparing < info->max_queue;
-}
-
-/* Everything the request itself says is fine: a place in the queue, or a refusal that has cost no
- * picture. */
+/* Everything the request itself says is fine, and it has its place since it began. */
 static void admit(chat_job *j)
 {
     cog_server *s = j->x->server;
 
-    if (!has_room(s)) {
-        cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
-        return;
-    }
     if (!cog_auth_count_prompt(j->x, j->request->prompt.n_tokens, &j->err)) {
         cog_exchange_fail(j->x, &j->err);
         return;
@@ -486,11 +478,12 @@ static void admit(chat_job *j)
     start_work(j, read_picture, after_read);
 }
 
-static void after_understand(uv_work_t *w, int status)
+static void after_understand(cog_work *w)
 {
-    chat_job *j = w->data;
+    chat_job *j = (chat_job *)(void *)((char *)w - offsetof(chat_job, parsing));
     cog_exchange *x = j->x;
 
+    x->server->n_parsing--;
     if (end_work(j))
         admit(j);
     let_go(x);
@@ -498,17 +491,29 @@ static void after_understand(uv_work_t *w, int status)
 
 /* ------------------------------------------------------------------ the route */
 
+/* What cannot be taken is refused before any work: refusals must be quick when there is too much of
+ * it. */
 void cog_chat_begin(cog_exchange *x)
 {
-    chat_job *j = cog_new(chat_job);
+    cog_server *s = x->server;
+    chat_job *j;
 
+    if (!cog_status_has_room(s)) {
+        cog_exchange_fail_code(x, COG_API_OVERLOADED);
+        return;
+    }
+    j = cog_new(chat_job);
     x->job = j;
     j->x = x;
     j->work.data = j;
     atomic_init(&j->is_abandoned, false);
     atomic_init(&j->decode.is_abandoned, false);
     cog_http_watch(x);
-    start_work(j, understand, after_understand);
+    hold(j);
+    s->n_parsing++;
+    j->parsing.run = understand;
+    j->parsing.done = after_understand;
+    cog_workers_post(s->workers, &j->parsing, x->body.len > LARGE_BODY);
 }
 
 void cog_chat_cancel(cog_exchange *x)
@@ -674,25 +679,13 @@ static void fail(chat_job *j, const cog_event *ev)
     }
 }
 
-/* The pace at which requests end tells a refused client when to come back. */
-static void count_end(cog_server *s)
-{
-    uint64_t now = cog_now_ns();
-
-    s->n_submitted--;
-    if (s->ended_ns) {
-        uint64_t distance = now - s->ended_ns;
-        s->interval_ns = s->interval_ns ? (7 * s->interval_ns + distance) / 8 : distance;
-    }
-    s->ended_ns = now;
-}
-
 static void on_end(chat_job *j, const cog_event *ev)
 {
     cog_exchange *x = j->x;
 
     j->is_submitted = false;
-    count_end(x->server);
+    x->server->n_submitted--;
+    cog_outflow_end(&x->server->outflow, cog_now_ns(), ev->status != COG_ECANCELED);
     cog_record_usage(&x->record, &ev->usage);
     cog_client_charge(x->client, cog_now_ns(), ev->usage.completion_tokens);
     if (!x->is_gone && !x->reply.status && !x->is_stream_done) {

@@ -145,7 +145,7 @@ void cog_exchange_unref(cog_exchange *x)
     log_end(x);
     if (x->route && x->route->fini)
         x->route->fini(x);
-    cog_exchange_drop_body(x);
+    cog_body_drop(x);
     clear_reply(&x->reply);
     cog_buf_fini(&x->out);
     if (x->is_counted)
@@ -159,13 +159,6 @@ void cog_exchange_unref(cog_exchange *x)
         x->next->prev = x->prev;
     cog_free(x->target);
     cog_free(x);
-}
-
-void cog_exchange_drop_body(cog_exchange *x)
-{
-    cog_buf_fini(&x->body);
-    x->server->inflight -= x->reserved;
-    x->reserved = 0;
 }
 
 static void reply_with(cog_exchange *x, const cog_api_error *err)

@@ -47,11 +47,13 @@ static void on_timer(uv_timer_t *t);
  */
 static void pump(cog_shard *sh)
 {
-    sh->is_dirty = false;
     for (int turn = 0; turn < PUMP_TURNS; turn++) {
         MHD_UNSIGNED_LONG_LONG wait_ms;
 
+        sh->is_dirty = false;
         MHD_run(sh->daemon);
+        if (sh->is_dirty) /* a callback resumed another connection */
+            continue;
         if (MHD_get_timeout(sh->daemon, &wait_ms) != MHD_YES) {
             uv_timer_stop(&sh->timer);
             return;
@@ -64,22 +66,28 @@ static void pump(cog_shard *sh)
     uv_timer_start(&sh->timer, on_timer, 0, 0);
 }
 
-static void on_timer(uv_timer_t *t)
-{
-    pump(t->data);
-}
-
-static void on_epoll(uv_poll_t *p, int status, int events)
-{
-    pump(p->data);
-}
-
 void cog_http_flush(cog_server *s)
 {
     for (int i = 0; i < s->n_shards; i++) {
         if (s->shards[i].is_dirty)
             pump(&s->shards[i]);
     }
+}
+
+static void wake(cog_shard *sh)
+{
+    sh->is_dirty = true;
+    cog_http_flush(sh->server); /* callbacks may have resumed connections of other shards */
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    wake(t->data);
+}
+
+static void on_epoll(uv_poll_t *p, int status, int events)
+{
+    wake(p->data);
 }
 
 void cog_http_resume(cog_exchange *x)
@@ -294,19 +302,6 @@ static void refuse_size(const cog_server *s, cog_api_error *err)
                       s->cfg.max_body_bytes);
 }
 
-static bool reserve(cog_exchange *x, uint64_t bytes)
-{
-    cog_server *s = x->server;
-
-    if (bytes <= x->reserved)
-        return true;
-    if (bytes - x->reserved > s->cfg.max_inflight_bytes - s->inflight)
-        return false;
-    s->inflight += bytes - x->reserved;
-    x->reserved = bytes;
-    return true;
-}
-
 static void name_key(cog_exchange *x)
 {
     const uint8_t *b = x->client->digest.byte;
@@ -347,17 +342,28 @@ static int judge(cog_exchange *x, cog_api_error *err)
         refuse_size(s, err);
         return COG_EINVAL;
     }
-    if (!reserve(x, h->content_length)) {
+    if (!cog_body_admit(x) || (route->needs_engine && !cog_status_has_room(s))) {
         cog_status_text(s, COG_API_OVERLOADED, err);
         return COG_EINVAL;
     }
     return route->needs_engine && !cog_auth_count(x, err) ? COG_EINVAL : 0;
 }
 
+static bool has_header(const cog_reply *r, const char *name)
+{
+    for (int i = 0; i < r->n_headers; i++) {
+        if (strcmp(r->header[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 static enum MHD_Result refuse_now(cog_exchange *x)
 {
     enter(x->conn, COG_CONN_BUSY);
     cog_exchange_fail(x, &x->verdict);
+    if (cog_head_has_body(&x->head) && !has_header(&x->reply, "Connection"))
+        cog_reply_header(&x->reply, "Connection", "close"); /* the body is not read */
     return queue_reply(x);
 }
 
@@ -383,25 +389,35 @@ static enum MHD_Result on_head(cog_exchange *x, const char *method, const char *
 
 /* ------------------------------------------------------------------ the body */
 
-static enum MHD_Result take_body(cog_exchange *x, const char *data, size_t len)
+static enum MHD_Result drop_bytes(cog_exchange *x, size_t len)
 {
-    cog_server *s = x->server;
-
-    x->conn->body_ns = cog_now_ns();
-    if (!x->verdict.code && x->route->is_post) {
-        x->n_body += len;
-        if (x->n_body > s->cfg.max_body_bytes)
-            refuse_size(s, &x->verdict);
-        else if (!reserve(x, x->n_body))
-            cog_status_text(s, COG_API_OVERLOADED, &x->verdict);
-        else
-            cog_buf_add(&x->body, data, len);
-        if (x->verdict.code)
-            cog_exchange_drop_body(x);
-        return MHD_YES;
-    }
     x->n_dropped += len;
     return x->n_dropped > DROP_BYTES ? MHD_NO : MHD_YES;
+}
+
+/* *len becomes what is left to be given again. */
+static enum MHD_Result take_body(cog_exchange *x, const char *data, size_t *len)
+{
+    cog_server *s = x->server;
+    size_t n = *len;
+
+    if (x->is_gone)
+        return MHD_NO;
+    x->conn->body_ns = cog_now_ns();
+    if (!x->verdict.code && x->route->is_post) {
+        if (x->n_body + n <= s->cfg.max_body_bytes) {
+            if (!cog_body_take(x, data, n))
+                return suspend(x);
+        } else {
+            refuse_size(s, &x->verdict);
+            cog_body_drop(x);
+        }
+        x->n_body += n;
+        *len = 0;
+        return MHD_YES;
+    }
+    *len = 0;
+    return drop_bytes(x, n);
 }
 
 static enum MHD_Result on_complete_request(cog_exchange *x)
@@ -436,11 +452,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 
     if (!x->head.method)
         return on_head(x, method, version);
-    if (*len) {
-        size_t n = *len;
-        *len = 0;
-        return take_body(x, data, n);
-    }
+    if (*len)
+        return take_body(x, data, len);
     return on_complete_request(x);
 }
 
@@ -473,6 +486,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     *context = NULL;
     unwatch(x);
     x->is_suspended = false;
+    if (!x->is_begun)
+        cog_body_drop(x);
     x->mhd = NULL;
     x->is_finished = code == MHD_REQUEST_TERMINATED_COMPLETED_OK && x->is_queued && !x->is_gone;
     if (!x->is_finished && !x->is_gone && x->record.error != COG_API_REQUEST_TIMEOUT)
@@ -486,14 +501,17 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     cog_exchange_unref(x);
 }
 
-static void set_options(int fd)
+/* A peer that is gone without a word takes as little as a reader that sleeps. */
+static void set_options(int fd, const cog_server_config *cfg)
 {
-    static const struct {
+    const struct {
         int level, name, value;
     } options[] = {
-        { SOL_SOCKET, SO_KEEPALIVE, 1 },          { IPPROTO_TCP, TCP_KEEPIDLE, 30 },
-        { IPPROTO_TCP, TCP_KEEPINTVL, 10 },       { IPPROTO_TCP, TCP_KEEPCNT, 3 },
-        { IPPROTO_TCP, TCP_USER_TIMEOUT, 30000 },
+        { SOL_SOCKET, SO_KEEPALIVE, 1 },
+        { IPPROTO_TCP, TCP_KEEPIDLE, 30 },
+        { IPPROTO_TCP, TCP_KEEPINTVL, 10 },
+        { IPPROTO_TCP, TCP_KEEPCNT, 3 },
+        { IPPROTO_TCP, TCP_USER_TIMEOUT, cfg->slow_reader_ms },
     };
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
@@ -613,7 +631,7 @@ void cog_http_add(cog_server *s, int fd, const struct sockaddr *addr, socklen_t 
     cog_shard *sh = &s->shards[s->next_shard++ % s->n_shards];
 
     if (addr->sa_family != AF_UNIX)
-        set_options(fd);
+        set_options(fd, &s->cfg);
     if (MHD_add_connection(sh->daemon, fd, addr, len) != MHD_YES)
         cog_log(COG_WARN, "event=connection_refused reason=library errno=%d", errno);
     sh->is_dirty = true;

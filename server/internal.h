@@ -16,8 +16,10 @@
 #include "server/decoder.h"
 #include "server/head.h"
 #include "server/limits.h"
+#include "server/outflow.h"
 #include "server/record.h"
 #include "server/server.h"
+#include "server/workers.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +46,8 @@ typedef enum cog_conn_phase {
     COG_CONN_IDLE, /* between two requests */
     COG_CONN_HEAD,
     COG_CONN_BODY,
-    COG_CONN_BUSY, /* the request is complete: no read deadline */
+    COG_CONN_PAUSED, /* in a body that finds no room: no read deadline */
+    COG_CONN_BUSY,   /* the request is complete: no read deadline */
 } cog_conn_phase;
 
 typedef struct cog_conn {
@@ -110,7 +113,9 @@ struct cog_exchange {
 
     cog_buf body;
     uint64_t n_body, n_dropped; /* bytes */
-    size_t reserved;            /* of the budget for bodies */
+    bool is_short;              /* its body found no room at least once */
+    size_t paused_len;          /* bytes that wait for room; 0: none do */
+    uint64_t paused_ns;
 
     bool is_begun, is_suspended, is_queued, is_finished;
     bool is_gone; /* the client left, or the server gave the request up: nothing more to send */
@@ -146,9 +151,6 @@ void cog_exchange_send(cog_exchange *x);
 
 /* Nothing more is sent: cancels the work and closes the connection. */
 void cog_exchange_abandon(cog_exchange *x);
-
-/* Gives the body's memory back. */
-void cog_exchange_drop_body(cog_exchange *x);
 
 /* The HTTP status that the client has had; 499 when it left before. */
 int cog_exchange_status(const cog_exchange *x);
@@ -201,15 +203,20 @@ struct cog_server {
 
     cog_conn *conns;
     cog_exchange *exchanges;
-    int n_open;      /* connections */
-    int n_submitted; /* engine requests without END */
-    int n_working;   /* jobs in the pool or the decoder */
-    int n_preparing; /* admitted requests whose pictures are being decoded */
-    size_t inflight; /* bytes of bodies, reserved */
+    int n_open;          /* connections */
+    int n_submitted;     /* engine requests without END */
+    int n_working;       /* jobs in the pool or the decoder */
+    int n_preparing;     /* admitted requests whose pictures are being decoded */
+    int n_parsing;       /* requests whose JSON is being read */
+    size_t inflight;     /* bytes of bodies that are here */
+    int n_short;         /* bodies that found no room at least once */
+    int n_paused;        /* bodies that wait for room */
+    uint64_t used_up_ns; /* when a body's bytes were last given back, or the first began to wait */
+    cog_workers *workers;
     cog_decoder *decoder;
     uint64_t next_id;
-    uint64_t submitted_ns;          /* when n_submitted last left 0 */
-    uint64_t ended_ns, interval_ns; /* of ENDs: last, and smoothed distance */
+    uint64_t submitted_ns; /* when n_submitted last left 0 */
+    cog_outflow outflow;   /* of the engine */
 
     cog_server_phase phase;
     uint64_t phase_ns;
@@ -226,6 +233,13 @@ void cog_http_flush(cog_server *s);    /* after resumes; never from inside MHD's
 void cog_http_watch(cog_exchange *x);  /* notices the client leaving, until completion */
 void cog_http_refuse(int fd, cog_api_code code); /* a whole answer by hand, for a socket outside
                                         MHD's care or whose request never became complete */
+
+/* body.c: bytes of bodies, within a budget */
+bool cog_body_admit(const cog_exchange *x); /* there is room for what its head announces */
+/* False: there is no room; x is paused, and resumed when it may be tried again. */
+bool cog_body_take(cog_exchange *x, const char *data, size_t len);
+void cog_body_drop(cog_exchange *x); /* gives the body's memory back; ends a pause */
+void cog_body_sweep(cog_server *s, uint64_t now);
 
 /* listen.c */
 int cog_listener_open(cog_listener *l, cog_server *s, const char *spec, cog_err *err);
@@ -266,6 +280,7 @@ void cog_admin_health(cog_exchange *x);
 
 /* status.c: what the server can say about itself */
 bool cog_status_check(cog_server *s, cog_api_error *err); /* false: loading, draining or failed */
+bool cog_status_has_room(const cog_server *s);            /* for one more request; needs READY */
 int cog_status_retry_ms(cog_server *s);                   /* estimate for a full queue */
 void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err); /* standard text */
 

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 enum {
+    N_WORKERS = 3,       /* for JSON: two large bodies at a time, and small ones beside them */
     END_GRACE_MS = 2000, /* for flushing the last answers and for the engine's last events */
     EVENT_BATCH = 64,
 };
@@ -76,10 +77,15 @@ static void stop_listening(cog_server *s)
 static void end_requests(cog_server *s, cog_api_code code)
 {
     for (cog_exchange *x = s->exchanges; x; x = x->next) {
-        if (!x->mhd || !x->is_begun)
+        if (!x->mhd || (!x->is_begun && !x->paused_len))
             continue;
         if (code == COG_API_NONE) {
             cog_exchange_abandon(x);
+            continue;
+        }
+        if (x->paused_len) {
+            cog_status_text(s, code, &x->verdict);
+            cog_body_drop(x);
             continue;
         }
         cog_exchange_fail_code(x, code);
@@ -92,7 +98,7 @@ static void end_requests(cog_server *s, cog_api_code code)
 static bool has_work(const cog_server *s)
 {
     for (const cog_exchange *x = s->exchanges; x; x = x->next) {
-        if (x->mhd && (x->is_begun || x->conn->phase == COG_CONN_BODY))
+        if (x->mhd && (x->is_begun || x->paused_len || x->conn->phase == COG_CONN_BODY))
             return true;
     }
     return false;
@@ -245,6 +251,7 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     uv_async_init(&s->loop, &s->async, on_wake);
     s->async.data = s;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    s->workers = cog_workers_open(&s->loop, N_WORKERS);
     s->decoder = cog_decoder_open(&s->loop, &s->cfg);
     rc = check_config(cfg, err);
     if (rc < 0)
@@ -349,10 +356,12 @@ void cog_server_close(cog_server *s)
         cog_exchange_unref(x);
     }
     cog_decoder_close(s->decoder);
+    cog_workers_close(s->workers);
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
     cog_decoder_free(s->decoder);
+    cog_workers_free(s->workers);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     cog_free(s->listeners);

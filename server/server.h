@@ -26,7 +26,8 @@ typedef struct cog_server_config {
     int key_concurrent;        /* requests at a time of one key; 0: no limit */
     size_t max_body_bytes;     /* 32 MiB */
     int max_connections;       /* beyond it a connection gets a 503 and is closed */
-    size_t max_inflight_bytes; /* of request bodies held at once; beyond it 503 */
+    size_t max_inflight_bytes; /* of request bodies that are here at a time, >= max_body_bytes; see
+                                  body.c */
     int header_timeout_ms, body_idle_timeout_ms, body_timeout_ms, keepalive_timeout_ms;
     int request_timeout_ms; /* from last body byte to the end of the answer; 0: none */
     int drain_delay_ms, drain_timeout_ms;

@@ -10,14 +10,27 @@ static int clamp(double v, int lo, int hi)
     return v < lo ? lo : v > hi ? hi : (int)v;
 }
 
-/* How long the queue that is there now takes at the pace of late. */
-int cog_status_retry_ms(cog_server *s)
+/* Accepted and not yet running, wherever they are. */
+static int n_waiting(const cog_server *s)
 {
     cog_engine_stats stats = { 0 };
 
     if (s->engine)
         cog_engine_get_stats(s->engine, &stats);
-    return clamp((double)stats.waiting * (double)s->interval_ns * 1e-6, 1000, 30000);
+    return stats.waiting + s->n_preparing + s->n_parsing;
+}
+
+bool cog_status_has_room(const cog_server *s)
+{
+    return n_waiting(s) < cog_engine_get_info(s->engine)->max_queue;
+}
+
+/* How long the queue that is there now takes at the pace of late. */
+int cog_status_retry_ms(cog_server *s)
+{
+    uint64_t ns = cog_outflow_ns(&s->outflow, cog_now_ns(), n_waiting(s));
+
+    return clamp((double)ns * 1e-6, 1000, 30000);
 }
 
 static int loading_ms(cog_server *s)

@@ -45,6 +45,7 @@ static void check_conn(const cog_server *s, cog_conn *c, uint64_t now)
         if (is_over(now, c->phase_ns, cfg->keepalive_timeout_ms))
             shutdown(c->fd, SHUT_RDWR);
         return;
+    case COG_CONN_PAUSED:
     case COG_CONN_BUSY:
         return;
     }
@@ -86,6 +87,7 @@ void cog_sweep_run(cog_server *s)
 {
     uint64_t now = cog_now_ns();
 
+    cog_body_sweep(s, now);
     for (cog_conn *c = s->conns; c; c = c->next)
         check_conn(s, c, now);
     for (cog_exchange *x = s->exchanges; x; x = x->next) {

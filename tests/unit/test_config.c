@@ -215,6 +215,8 @@ static void wrong_values_are_refused_with_the_reason(void **state)
     REFUSED(COG_EINVAL, "--model: '' is empty", "--model=");
     REFUSED(COG_EINVAL, "--step-tokens (31) must not be below --max-seqs (32)", "--model=.",
             "--step-tokens=31");
+    REFUSED(COG_EINVAL, "--max-inflight-bytes (33554431) must not be below --max-body-bytes",
+            "--model=.", "--max-inflight-bytes=33554431");
     REFUSED(COG_EINVAL, "--kv-block: 48 is no power of two", "--model=.", "--kv-block=48");
     REFUSED(COG_EINVAL, "option '--max-seqs' needs a value", "--max-seqs");
 }
