@@ -8,23 +8,19 @@ import json
 import os
 import random
 import signal
-import socket
-import struct
 import sys
 import threading
 import time
 
 import pictures
 import tap
+from clients import LEAVE, leave
 from server import Server, joined, picture_part, question, stream_chunks, until
 
 CLIENTS = 64
-HEAD = ('POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n'
-        'Content-Type: application/json\r\nContent-Length: {}\r\n\r\n')
 # of 100 requests that begin; the rest are answered in full
 WHOLE, STREAMED = 35, 35
 FLOOD = 64
-LEAVE = ('sending', 'sent', 'waiting', 'reading')
 HEAD_OF_LINE = ('ts', 'level', 'event')
 SAMPLED = {'temperature': 1.2, 'top_p': 0.95}
 
@@ -80,7 +76,8 @@ class Crowd:
                     self.compare(number, self.streamed(connection, number), 'streamed')
                 else:
                     stage = LEAVE[roll % len(LEAVE)]
-                    self.leave(number, stage, rng)
+                    leave(self.server, {**self.asks[number], 'stream': rng.random() < 0.7},
+                          stage, rng)
                     self.count(f'left while {stage}')
             except (OSError, http.client.HTTPException, AssertionError, ValueError) as e:
                 self.wrong.append(f'{number}: {type(e).__name__} {e}')
@@ -110,24 +107,6 @@ class Crowd:
     def streamed(self, connection, number):
         """A text in pieces."""
         return joined(stream_chunks(self.post(connection, {**self.asks[number], 'stream': True})))
-
-    def leave(self, number, stage, rng):
-        """Goes away at a stage, by closing or by a reset."""
-        body = json.dumps({**self.asks[number], 'stream': rng.random() < 0.7}).encode()
-        with socket.create_connection((self.server.host, self.server.port), 60) as s:
-            if rng.random() < 0.5:
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-            s.sendall(HEAD.format(len(body)).encode())
-            if stage == 'sending':
-                s.sendall(body[:rng.randrange(len(body))])
-                return
-            s.sendall(body)
-            if stage == 'waiting':
-                time.sleep(rng.uniform(0, 0.3))
-            elif stage == 'reading':
-                for _ in range(rng.randint(1, 6)):
-                    if not s.recv(512):
-                        break
 
 
 def all_answers_are_their_own(state):

@@ -77,6 +77,15 @@ class Server:
         code = self.process.wait(STOP_S)
         return code, self.events('stopped')[0]
 
+    def helpers(self):
+        """Its child processes."""
+        folder = f'/proc/{self.process.pid}/task'
+        pids = []
+        for thread in os.listdir(folder):
+            with open(f'{folder}/{thread}/children', encoding='ascii') as f:
+                pids += map(int, f.read().split())
+        return pids
+
     def rss_kib(self):
         """Memory in use."""
         with open(f'/proc/{self.process.pid}/status', encoding='ascii') as f:
@@ -185,7 +194,12 @@ def question(text, *parts, **fields):
 
 def stream_chunks(response):
     """The objects of a stream; it must end as one does."""
-    blocks = response.read().decode('utf-8').split('\n\n')
+    return chunks_of(response.read())
+
+
+def chunks_of(data):
+    """The objects of a stream's bytes."""
+    blocks = data.decode('utf-8').split('\n\n')
     blocks = [b for b in blocks if not b.startswith(':')]
     assert blocks[-2:] == ['data: [DONE]', ''], blocks[-2:]
     return [json.loads(b.removeprefix('data: ')) for b in blocks[:-2]]
