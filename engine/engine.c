@@ -183,6 +183,7 @@ static int reserve(cog_engine *e, cog_err *err)
     if (rc < 0)
         return rc;
     e->loaded.info.max_queue = e->cfg.max_queue;
+    e->loaded.info.prefix_cache = e->cfg.prefix_cache;
     cog_scheduler_init(&e->sched, l->info.n_blocks, e->cfg.block, e->cfg.max_seqs,
                        e->cfg.step_tokens, e->cfg.prefix_cache);
     cog_plan_init(&e->plan, e->cfg.max_seqs);

@@ -147,6 +147,7 @@ typedef struct cog_engine_info {
     cog_template default_template;
     int block, n_blocks; /* the KV pool */
     int max_queue;       /* requests accepted and not yet running, at most */
+    bool prefix_cache;   /* is on */
 } cog_engine_info;
 
 const cog_engine_info *cog_engine_get_info(cog_engine *e);

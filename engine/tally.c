@@ -1,7 +1,9 @@
 #include "engine/tally.h"
 
-static const double row_bounds[] = { 1,   2,    4,    8,    16,   32,    64,    128,  256,
-                                     512, 1024, 2048, 4096, 8192, 16384, 32768, 65536 };
+/* vLLM's bounds of the same number, for rules that name them */
+static const double row_bounds[] = {
+    1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384
+};
 
 static const double sequence_bounds[] = { 1,  2,  4,   8,   12,  16,  24,   32,   48,
                                           64, 96, 128, 192, 256, 512, 1024, 2048, 4096 };

@@ -119,7 +119,8 @@ void cog_admin_version(cog_exchange *x)
     const cog_engine_info *info = cog_engine_get_info(x->server->engine);
     cog_buf *out = &x->reply.body;
 
-    cog_buf_puts(out, "{\"version\":\"" COG_VERSION "\",\"engine\":");
+    cog_buf_printf(out,
+                   "{\"version\":\"" COG_VERSION "\",\"commit\":\"%s\",\"engine\":", cog_commit);
     cog_json_write_string(out, info ? info->backend : NULL);
     cog_buf_puts(out, ",\"model\":");
     cog_json_write_string(out, x->server->cfg.served_names[0]);
@@ -127,6 +128,12 @@ void cog_admin_version(cog_exchange *x)
     cog_json_write_string(out, info ? info->dtype : NULL);
     cog_buf_puts(out, "}");
     answer_json(x, 200);
+}
+
+void cog_admin_metrics(cog_exchange *x)
+{
+    cog_metrics_write(&x->reply.body, x->server);
+    answer(x, 200, "text/plain; version=0.0.4; charset=utf-8");
 }
 
 /* ------------------------------------------------------------------ probes */

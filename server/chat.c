@@ -391,6 +391,8 @@ static void submit(chat_job *j)
     j->id = r->id = ++s->next_id;
     r->user = x;
     r->deadline_ns = x->deadline_ns;
+    x->record.n = r->n;
+    x->record.max_tokens = r->max_tokens;
     rc = cog_engine_submit(s->engine, r, &err);
     if (rc < 0) {
         if (rc != COG_EBUSY)
@@ -431,6 +433,7 @@ static void after_decode(cog_decode *d)
             (uint64_t)d->image->source_width * (uint64_t)d->image->source_height;
     if (d->status == COG_DECODE_REFUSED)
         refuse_picture(j, d->fault, &d->err);
+    cog_metrics_picture(x, j->err.code, d->status == COG_DECODE_CANCELED);
     j->request->image = d->image;
     d->image = NULL;
     cog_decode_fini(d);
@@ -454,6 +457,7 @@ static void after_read(uv_work_t *w, int status)
         cog_decoder_submit(x->server->decoder, &j->decode);
     } else {
         x->server->n_preparing--;
+        cog_metrics_picture(x, j->err.code, j->err.code == COG_API_NONE);
         cog_decode_fini(&j->decode);
     }
     let_go(x);
@@ -576,9 +580,17 @@ static void begin_stream(chat_job *j)
         cog_chat_stream_role(&j->x->out, &j->writer, i, &j->usage);
 }
 
+static void count_token(chat_job *j, const cog_event *ev)
+{
+    bool is_first = !j->pace[ev->choice].n_tokens;
+    uint64_t gap_ns = cog_record_token(&j->x->record, &j->pace[ev->choice], ev->n_tokens);
+
+    cog_metrics_gap(&j->x->server->metrics, gap_ns, ev->n_tokens - is_first);
+}
+
 static void on_text(chat_job *j, const cog_event *ev)
 {
-    cog_record_token(&j->x->record, &j->pace[ev->choice], ev->n_tokens);
+    count_token(j, ev);
     j->usage.completion_tokens += ev->n_tokens;
     if (!j->stream) {
         cog_buf_add(&j->choices[ev->choice].text, ev->text, ev->text_len);

@@ -116,7 +116,7 @@ static void log_end(const cog_exchange *x)
     cog_log_text(&l, "id", x->id);
     cog_log_text(&l, "trace_id", r->trace_id);
     cog_log_text(&l, "key", x->key);
-    cog_log_text(&l, "method", r->method);
+    cog_log_text(&l, "method", cog_method_name(r->method));
     /* a query may hold what a log must not */
     snprintf(path, sizeof(path), "%.*s", (int)strcspn(x->target, "?"), x->target);
     cog_log_text(&l, "route", x->route ? x->route->path : path);
@@ -142,6 +142,7 @@ void cog_exchange_unref(cog_exchange *x)
     if (!x->record.done_ns)
         cog_record_done(&x->record, false);
     cog_record_close(&x->record);
+    cog_metrics_end(x);
     log_end(x);
     if (x->route && x->route->fini)
         x->route->fini(x);

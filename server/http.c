@@ -134,6 +134,13 @@ static void unwatch(cog_exchange *x)
     x->watch = NULL;
 }
 
+/* Unless this server closed the connection first. */
+static void note_left(cog_exchange *x)
+{
+    if (!x->is_gone && x->record.error != COG_API_REQUEST_TIMEOUT)
+        cog_record_left(&x->record);
+}
+
 /* FIN comes as UV_DISCONNECT, a reset or a dead peer as an error. Both are level-triggered. */
 static void on_left(uv_poll_t *p, int status, int events)
 {
@@ -141,7 +148,7 @@ static void on_left(uv_poll_t *p, int status, int events)
     cog_server *s = x->server;
 
     unwatch(x);
-    cog_record_left(&x->record);
+    note_left(x);
     cog_exchange_abandon(x);
     cog_http_flush(s);
 }
@@ -321,7 +328,9 @@ static int judge(cog_exchange *x, cog_api_error *err)
 
     x->route = route;
     x->record.is_work = route && route->needs_engine && !routing.code;
-    if (!is_options && !(route && route->is_open)) {
+    if (x->record.is_work)
+        cog_metrics_begin(x);
+    if (!is_options && !(route && cog_route_is_open(s, route))) {
         x->client = cog_auth_find(s, h, err);
         if (!x->client)
             return COG_EINVAL;
@@ -490,9 +499,10 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
         cog_body_drop(x);
     x->mhd = NULL;
     x->is_finished = code == MHD_REQUEST_TERMINATED_COMPLETED_OK && x->is_queued && !x->is_gone;
-    if (!x->is_finished && !x->is_gone && x->record.error != COG_API_REQUEST_TIMEOUT)
-        cog_record_left(&x->record);
+    if (!x->is_finished)
+        note_left(x);
     cog_record_done(&x->record, x->is_finished);
+    cog_metrics_http(x);
     x->is_gone |= !x->is_finished;
     if (x->route && x->route->cancel)
         x->route->cancel(x);
@@ -521,7 +531,9 @@ static void set_options(int fd, const cog_server_config *cfg)
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
-    cog_server *s = ((cog_shard *)cls)->server;
+    const cog_shard *sh = cls;
+    cog_server *s = sh->server;
+    int *n_open = sh->is_metrics ? &s->n_metrics_open : &s->n_open;
     cog_conn *c = *context;
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
@@ -533,7 +545,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
         if (c->next)
             c->next->prev = c;
         s->conns = c;
-        s->n_open++;
+        ++*n_open;
         *context = c;
         return;
     }
@@ -543,7 +555,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
         s->conns = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    s->n_open--;
+    --*n_open;
     *context = NULL;
     cog_free(c);
 }
@@ -604,6 +616,8 @@ int cog_http_open(cog_server *s, cog_err *err)
     s->n_shards = n <= ONE_SHARD ? 1 : (n + SHARD_CONNECTIONS - 1) / SHARD_CONNECTIONS;
     if (s->n_shards > COG_MAX_SHARDS)
         s->n_shards = COG_MAX_SHARDS;
+    if (s->cfg.metrics_listen)
+        s->shards[s->n_shards++].is_metrics = true;
     for (int i = 0; i < s->n_shards; i++) {
         int rc = open_shard(s, &s->shards[i], err);
         if (rc < 0)
@@ -626,9 +640,11 @@ void cog_http_close(cog_server *s)
     }
 }
 
-void cog_http_add(cog_server *s, int fd, const struct sockaddr *addr, socklen_t len)
+void cog_http_add(const cog_listener *l, int fd, const struct sockaddr *addr, socklen_t len)
 {
-    cog_shard *sh = &s->shards[s->next_shard++ % s->n_shards];
+    cog_server *s = l->server;
+    int n = s->n_shards - (s->cfg.metrics_listen != NULL);
+    cog_shard *sh = &s->shards[l->is_metrics ? n : s->next_shard++ % n];
 
     if (addr->sa_family != AF_UNIX)
         set_options(fd, &s->cfg);

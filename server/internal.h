@@ -16,7 +16,9 @@
 #include "server/decoder.h"
 #include "server/head.h"
 #include "server/limits.h"
+#include "server/metrics.h"
 #include "server/outflow.h"
+#include "server/process.h"
 #include "server/record.h"
 #include "server/server.h"
 #include "server/workers.h"
@@ -80,7 +82,8 @@ typedef struct cog_route {
     const char *path;               /* after "/v1" where has_v1 */
     bool has_v1;                    /* also below /v1 */
     bool is_prefix;                 /* path continues with a name */
-    bool is_open;                   /* without a key */
+    bool is_open;                   /* without a key; also where metrics are */
+    bool is_metrics;                /* may need a key, and may be only there */
     bool is_post;                   /* POST with a JSON body; else GET and HEAD */
     bool needs_engine;              /* refused while loading or draining */
     void (*begin)(cog_exchange *x); /* the request is complete: reply now or later */
@@ -163,12 +166,13 @@ typedef struct cog_shard {
     uv_poll_t poll;
     uv_timer_t timer;
     bool is_dirty;
+    bool is_metrics; /* only metrics and probes are here */
 } cog_shard;
 
 typedef struct cog_listener {
     cog_server *server;
     int fd; /* -1: closed */
-    bool is_polled;
+    bool is_polled, is_metrics;
     uv_poll_t poll;
     char address[160];
     char *unix_path; /* owned; to be removed at close */
@@ -193,9 +197,11 @@ struct cog_server {
     uv_async_t async;
     uv_timer_t sweep;
     uv_signal_t signals[COG_N_SIGNALS];
-    cog_shard shards[COG_MAX_SHARDS];
-    int n_shards, next_shard;
-    cog_listener *listeners;
+    cog_shard shards[COG_MAX_SHARDS + 1];
+    int n_shards; /* the one for metrics, if there is one, is last */
+    int next_shard;
+    cog_listener *listeners; /* likewise */
+    int n_listeners;
     int spare_fd; /* given up to refuse a connection when descriptors are out */
 
     cog_engine *engine; /* while run runs */
@@ -204,6 +210,7 @@ struct cog_server {
     cog_conn *conns;
     cog_exchange *exchanges;
     int n_open;          /* connections */
+    int n_metrics_open;  /* to the address for metrics; not among n_open */
     int n_submitted;     /* engine requests without END */
     int n_working;       /* jobs in the pool or the decoder */
     int n_preparing;     /* admitted requests whose pictures are being decoded */
@@ -218,6 +225,9 @@ struct cog_server {
     uint64_t submitted_ns; /* when n_submitted last left 0 */
     cog_outflow outflow;   /* of the engine */
 
+    cog_metrics metrics;
+    cog_process process;
+
     cog_server_phase phase;
     uint64_t phase_ns;
     bool has_failed;
@@ -226,7 +236,7 @@ struct cog_server {
 /* http.c */
 int cog_http_open(cog_server *s, cog_err *err);
 void cog_http_close(cog_server *s); /* no exchange is suspended */
-void cog_http_add(cog_server *s, int fd, const struct sockaddr *addr, socklen_t len);
+void cog_http_add(const cog_listener *l, int fd, const struct sockaddr *addr, socklen_t len);
 void cog_http_resume(cog_exchange *x); /* if it is suspended; flush does the work */
 void cog_http_cut(cog_exchange *x);    /* ends its connection, whatever it waits for */
 void cog_http_flush(cog_server *s);    /* after resumes; never from inside MHD's callbacks */
@@ -251,7 +261,12 @@ unsigned cog_sweep_period_ms(const cog_server_config *cfg);
 void cog_sweep_run(cog_server *s);
 
 /* route.c */
+bool cog_route_is_open(const cog_server *s, const cog_route *r);
 const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err);
+/* Routes have numbers from 0; one more stands for an address that is none. */
+int cog_route_count(void);                    /* with that one; at most COG_MAX_HANDLERS */
+int cog_route_index(const cog_route *r);      /* NULL is none */
+void cog_route_name(char dst[64], int index); /* "/v1/models/{id}", "none" */
 
 /* auth.c */
 int cog_auth_open(cog_server *s, cog_err *err);
@@ -277,6 +292,7 @@ void cog_admin_version(cog_exchange *x);
 void cog_admin_livez(cog_exchange *x);
 void cog_admin_readyz(cog_exchange *x);
 void cog_admin_health(cog_exchange *x);
+void cog_admin_metrics(cog_exchange *x);
 
 /* status.c: what the server can say about itself */
 bool cog_status_check(cog_server *s, cog_api_error *err); /* false: loading, draining or failed */
@@ -286,6 +302,8 @@ void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err); /* s
 
 /* Changes with weights, numbers, backend and version. */
 const char *cog_status_fingerprint(cog_server *s);
+
+extern const char cog_commit[]; /* of the sources, for people; "unknown" */
 
 /* Any thread: internal_error, with the id that the log has. */
 void cog_status_fail(cog_api_error *err, const char *id);

@@ -17,12 +17,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 1024, ACCEPT_BATCH = 16 };
+enum {
+    BACKLOG = 1024,
+    ACCEPT_BATCH = 16,
+    MAX_WATCHERS = 64, /* connections to the address for metrics */
+};
 
 /* ------------------------------------------------------------------ accept */
 
-static void refuse(int fd)
+static void refuse(cog_server *s, int fd)
 {
+    s->metrics.refused_connections++;
     cog_http_refuse(fd, COG_API_OVERLOADED);
     shutdown(fd, SHUT_WR);
     close(fd);
@@ -36,8 +41,16 @@ static void refuse_with_spare(cog_server *s, int listen_fd)
     close(s->spare_fd);
     fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0)
-        refuse(fd);
+        refuse(s, fd);
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Whoever watches gets in when the server is full. */
+static bool is_full(const cog_listener *l)
+{
+    const cog_server *s = l->server;
+
+    return l->is_metrics ? s->n_metrics_open >= MAX_WATCHERS : s->n_open >= s->cfg.max_connections;
 }
 
 static void on_listen(uv_poll_t *p, int status, int events)
@@ -55,10 +68,10 @@ static void on_listen(uv_poll_t *p, int status, int events)
                 refuse_with_spare(s, l->fd);
             break;
         }
-        if (s->n_open >= s->cfg.max_connections)
-            refuse(fd);
+        if (is_full(l))
+            refuse(s, fd);
         else
-            cog_http_add(s, fd, (struct sockaddr *)&addr, len);
+            cog_http_add(l, fd, (struct sockaddr *)&addr, len);
     }
     cog_http_flush(s);
 }
@@ -113,7 +126,7 @@ static int bind_first(cog_listener *l, const struct addrinfo *list, const char *
     int rc = 0;
 
     for (const struct addrinfo *a = list; a; a = a->ai_next) {
-        if (!is_loopback(a->ai_addr) && !cfg->api_key_file && !cfg->insecure)
+        if (!l->is_metrics && !is_loopback(a->ai_addr) && !cfg->api_key_file && !cfg->insecure)
             return cog_err_set(
                 err, COG_EINVAL,
                 "refusing to listen on %s without an API key, because other machines "

@@ -48,6 +48,9 @@ static int run_serve(const cog_config *cfg)
         return report("serve", &err);
     for (int i = 0; i < cfg->server.n_listen; i++)
         cog_log(COG_INFO, "event=listening address=%s", cog_server_address(server, i));
+    if (cfg->server.metrics_listen)
+        cog_log(COG_INFO, "event=listening address=%s for=metrics",
+                cog_server_address(server, cfg->server.n_listen));
     engine_config.notify = cog_server_wake;
     engine_config.notify_arg = server;
     if (cog_engine_open(&engine, &engine_config, &err) < 0) {

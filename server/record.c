@@ -75,15 +75,21 @@ cog_reason cog_reason_of(cog_api_code code)
 
 /* ------------------------------------------------------------------ the head */
 
-static const char *name_method(const char *method)
-{
-    static const char *const known[] = { "GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE" };
+static const char *const methods[COG_N_METHODS] = { "GET", "HEAD",   "POST", "OPTIONS",
+                                                    "PUT", "DELETE", "other" };
 
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strcmp(method, known[i]) == 0)
-            return known[i];
-    }
-    return "other";
+const char *cog_method_name(cog_method m)
+{
+    return methods[m];
+}
+
+static cog_method method_of(const char *name)
+{
+    int i = 0;
+
+    while (i < COG_METHOD_OTHER && strcmp(name, methods[i]) != 0)
+        i++;
+    return (cog_method)i;
 }
 
 /* A value that is short and visible, as names of objectives and clients are; else none. */
@@ -101,7 +107,7 @@ static void note(char dst[COG_NOTE_SIZE], const char *value)
 
 void cog_record_init(cog_record *r)
 {
-    r->method = "other";
+    r->method = COG_METHOD_OTHER;
     r->image_format = -1;
     r->since_ns = cog_now_ns();
 }
@@ -110,7 +116,7 @@ void cog_record_head(cog_record *r, const cog_head *h)
 {
     cog_traceparent trace;
 
-    r->method = name_method(h->method);
+    r->method = method_of(h->method);
     r->n_retries = h->n_retries;
     note(r->objective, h->objective);
     note(r->fairness, h->fairness);

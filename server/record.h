@@ -59,20 +59,32 @@ typedef struct cog_pace {
     int n_tokens;
 } cog_pace;
 
+typedef enum cog_method {
+    COG_METHOD_GET,
+    COG_METHOD_HEAD,
+    COG_METHOD_POST,
+    COG_METHOD_OPTIONS,
+    COG_METHOD_PUT,
+    COG_METHOD_DELETE,
+    COG_METHOD_OTHER,
+    COG_N_METHODS,
+} cog_method;
+
+const char *cog_method_name(cog_method m); /* "GET" */
+
 enum { COG_NOTE_SIZE = 65 };
 
 typedef struct cog_record {
-    const char *method; /* static: one of a fixed list, or "other" */
+    cog_method method;
     char trace_id[33];
     char objective[COG_NOTE_SIZE], fairness[COG_NOTE_SIZE]; /* visible ASCII; "": none */
     int n_retries;
 
-    bool is_work;  /* a request for an answer, not a probe or a question about the server */
-    bool has_left; /* the client closed the connection before it had everything */
-    bool is_stream;
-    bool is_finished;           /* the client has had the whole answer */
-    bool is_submitted;          /* the engine took it */
-    cog_at at, left_at;         /* left_at: where it was when the client left */
+    bool is_work;       /* a request for an answer, not a probe or a question about the server */
+    bool has_left;      /* the client closed the connection before it had everything */
+    bool is_finished;   /* the client has had the whole answer */
+    bool is_submitted;  /* the engine took it */
+    cog_at at, left_at; /* left_at: where it was when the client left */
     uint64_t since_ns, done_ns; /* since it is there; when the connection was done with it */
     uint64_t ns[COG_N_AT];      /* spent in each place left */
     uint64_t decode_ns;         /* when its picture's turn came; 0: it has not */

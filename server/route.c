@@ -1,5 +1,6 @@
 #include "server/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const cog_route routes[] = {
@@ -16,7 +17,11 @@ static const cog_route routes[] = {
     { .path = "/livez", .is_open = true, .begin = cog_admin_livez },
     { .path = "/readyz", .is_open = true, .begin = cog_admin_readyz },
     { .path = "/health", .has_v1 = true, .is_open = true, .begin = cog_admin_health },
+    { .path = "/metrics", .is_open = true, .is_metrics = true, .begin = cog_admin_metrics },
 };
+
+enum { N_ROUTES = sizeof(routes) / sizeof(routes[0]) };
+_Static_assert((int)N_ROUTES < (int)COG_MAX_HANDLERS, "there is a counter for each route");
 
 static bool matches(const cog_route *r, const char *path, size_t len)
 {
@@ -36,6 +41,21 @@ static bool allows(const cog_route *r, const char *method)
     return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
+bool cog_route_is_open(const cog_server *s, const cog_route *r)
+{
+    return r->is_open && !(r->is_metrics && s->cfg.metrics_auth);
+}
+
+/* The address for metrics has nothing but them and probes, and then no other has them. */
+static bool is_here(const cog_exchange *x, const cog_route *r)
+{
+    const cog_server *s = x->server;
+
+    if (s->shards[x->shard].is_metrics)
+        return r->is_open;
+    return !r->is_metrics || !s->cfg.metrics_listen;
+}
+
 /* On the target as sent, so that nothing but the exact spelling matches. */
 const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err)
 {
@@ -44,10 +64,10 @@ const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err)
     *err = (cog_api_error){ 0 };
     if (len > 1 && x->target[len - 1] == '/')
         len--;
-    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+    for (size_t i = 0; i < N_ROUTES; i++) {
         const cog_route *r = &routes[i];
 
-        if (!matches(r, x->target, len))
+        if (!matches(r, x->target, len) || !is_here(x, r))
             continue;
         if (r->is_prefix)
             x->name = strstr(x->target, r->path) + strlen(r->path);
@@ -58,4 +78,24 @@ const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err)
     }
     cog_api_error_set(err, COG_API_UNKNOWN_URL, NULL, "There is no such address on this server.");
     return NULL;
+}
+
+int cog_route_count(void)
+{
+    return N_ROUTES + 1;
+}
+
+int cog_route_index(const cog_route *r)
+{
+    return r ? (int)(r - routes) : N_ROUTES;
+}
+
+void cog_route_name(char dst[64], int index)
+{
+    const cog_route *r = &routes[index];
+
+    if (index == N_ROUTES)
+        snprintf(dst, 64, "none");
+    else
+        snprintf(dst, 64, "%s%s%s", r->has_v1 ? "/v1" : "", r->path, r->is_prefix ? "{id}" : "");
 }

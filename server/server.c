@@ -67,6 +67,7 @@ static void enter(cog_server *s, cog_server_phase phase)
             s->n_submitted);
 }
 
+/* Whoever watches sees the drain to its end. */
 static void stop_listening(cog_server *s)
 {
     for (int i = 0; i < s->cfg.n_listen; i++)
@@ -234,6 +235,10 @@ static int check_config(const cog_server_config *cfg, cog_err *err)
     if (cfg->max_connections < 1)
         return cog_err_set(err, COG_EINVAL, "max_connections is %d, expected at least 1",
                            cfg->max_connections);
+    if (cfg->metrics_auth && !cfg->api_key_file)
+        return cog_err_set(err, COG_EINVAL,
+                           "metrics can only ask for a key where there are keys; set "
+                           "--api-key-file, or leave out --metrics-auth");
     return 0;
 }
 
@@ -245,6 +250,8 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     s->cfg = *cfg;
     s->open_ns = cog_now_ns();
     s->created = (int64_t)time(NULL);
+    cog_metrics_init(&s->metrics);
+    cog_process_open(&s->process);
     raise_limits();
     cog_json_init();
     uv_loop_init(&s->loop);
@@ -259,11 +266,13 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     rc = cog_auth_open(s, err);
     if (rc < 0)
         goto fail;
-    s->listeners = cog_array(cog_listener, (size_t)cfg->n_listen);
-    for (int i = 0; i < cfg->n_listen; i++)
-        s->listeners[i].fd = -1;
-    for (int i = 0; i < cfg->n_listen; i++) {
-        rc = cog_listener_open(&s->listeners[i], s, cfg->listen[i], err);
+    s->n_listeners = cfg->n_listen + (cfg->metrics_listen != NULL);
+    s->listeners = cog_array(cog_listener, (size_t)s->n_listeners);
+    for (int i = 0; i < s->n_listeners; i++)
+        s->listeners[i] = (cog_listener){ .fd = -1, .is_metrics = i >= cfg->n_listen };
+    for (int i = 0; i < s->n_listeners; i++) {
+        rc = cog_listener_open(&s->listeners[i], s,
+                               i < cfg->n_listen ? cfg->listen[i] : cfg->metrics_listen, err);
         if (rc < 0)
             goto fail;
     }
@@ -281,7 +290,7 @@ fail:
 
 const char *cog_server_address(const cog_server *s, int idx)
 {
-    assert(idx >= 0 && idx < s->cfg.n_listen);
+    assert(idx >= 0 && idx < s->n_listeners);
     return s->listeners[idx].address;
 }
 
@@ -303,7 +312,7 @@ static void start(cog_server *s)
     uv_timer_init(&s->loop, &s->sweep);
     s->sweep.data = s;
     uv_timer_start(&s->sweep, on_sweep, period, period);
-    for (int i = 0; i < s->cfg.n_listen; i++)
+    for (int i = 0; i < s->n_listeners; i++)
         cog_listener_start(&s->listeners[i]);
 }
 
@@ -312,7 +321,8 @@ static void wind_down(cog_server *s)
 {
     end_requests(s, COG_API_NONE);
     cog_http_flush(s);
-    stop_listening(s);
+    for (int i = 0; i < s->n_listeners; i++)
+        cog_listener_stop(&s->listeners[i]);
     cog_http_close(s);
     for (int i = 0; i < COG_N_SIGNALS; i++)
         uv_close((uv_handle_t *)&s->signals[i], NULL);
@@ -346,7 +356,7 @@ void cog_server_close(cog_server *s)
 {
     if (!s)
         return;
-    for (int i = 0; s->listeners && i < s->cfg.n_listen; i++)
+    for (int i = 0; i < s->n_listeners; i++)
         cog_listener_stop(&s->listeners[i]);
     cog_http_close(s);
     /* What is left waited for events of an engine that is gone. */
@@ -364,6 +374,7 @@ void cog_server_close(cog_server *s)
     cog_workers_free(s->workers);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
+    cog_process_close(&s->process);
     cog_free(s->listeners);
     cog_auth_close(s);
     cog_free(s);

@@ -16,7 +16,11 @@ typedef struct cog_server cog_server;
 typedef struct cog_server_config {
     const char *const *listen; /* "HOST:PORT", "[::1]:PORT", "unix:PATH" */
     int n_listen;
-    bool insecure;                   /* allow an address beyond loopback without API keys */
+    bool insecure;              /* allow an address beyond loopback without API keys */
+    const char *metrics_listen; /* where metrics and probes are, and nothing else; NULL: metrics are
+                                   where everything is */
+    bool metrics_auth;          /* metrics need a key */
+    bool metrics_own_only;      /* only our own names, not those of vLLM, HTTP and processes */
     const char *const *served_names; /* names of the model; the first is the one in answers */
     int n_served_names;
     bool any_model;            /* accept every model name */
@@ -62,8 +66,8 @@ void cog_server_wake(void *server);
  * engine failed (returns 1). The engine was opened with cog_server_wake and outlives the call. */
 int cog_server_run(cog_server *s, cog_engine *e);
 
-/* The address a listener got ("127.0.0.1:8000"), for port 0 and the start message. Valid until
- * close. */
+/* The address a listener got ("127.0.0.1:8000"), for port 0 and the start message; that of the
+ * metrics, if there is one, follows the others. Valid until close. */
 const char *cog_server_address(const cog_server *s, int idx);
 
 void cog_server_close(cog_server *s); /* NULL is fine */

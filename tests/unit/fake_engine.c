@@ -142,6 +142,14 @@ static void end(cog_engine *e, struct fake_request *f, int status)
                              .completion_tokens = f->sent * f->r->n,
                              .cached_tokens = (int)option(f->script, "cached=", 0),
                              .stage_ns = { [COG_STAGE_QUEUE] = 1000000 } };
+    if (f->r->prompt.n_image_tokens) {
+        ev->usage.stage_ns[COG_STAGE_ENCODE_WAIT] = 500000;
+        ev->usage.stage_ns[COG_STAGE_ENCODE] = 4000000;
+    }
+    if (f->is_running)
+        ev->usage.stage_ns[COG_STAGE_PREFILL] = 2000000;
+    if (f->sent)
+        ev->usage.stage_ns[COG_STAGE_DECODE] = 3000000;
     while (*p != f)
         p = &(*p)->next;
     *p = f->next;
@@ -373,10 +381,20 @@ const cog_engine_info *cog_engine_get_info(cog_engine *e)
     return state.phase == COG_ENGINE_LOADING ? NULL : &e->info;
 }
 
+static cog_engine_stage stage_of(const struct fake_request *f)
+{
+    return !f->is_running ? COG_STAGE_QUEUE : f->sent ? COG_STAGE_DECODE : COG_STAGE_PREFILL;
+}
+
 void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out)
 {
     *out = (cog_engine_stats){ 0 };
-    LOCKED(e, out->waiting = e->n_waiting; out->running = e->n_live - e->n_waiting);
+    pthread_mutex_lock(&e->lock);
+    for (const struct fake_request *f = e->live; f; f = f->next)
+        out->in_stage[stage_of(f)]++;
+    out->waiting = e->n_waiting;
+    out->running = e->n_live - e->n_waiting;
+    pthread_mutex_unlock(&e->lock);
 }
 
 /* One token per byte; the form goes into BOS. */

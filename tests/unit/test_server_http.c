@@ -210,8 +210,8 @@ static void keys(void **state)
                                         "authorization: bearer second-key\r\n",
                                         "Authorization: BEARER first-key\r\n" };
     static const char *const closed[] = { "/v1/models",           "/v1/models/test", "/version",
-                                          "/v1/chat/completions", "/nothing",        "/metrics" };
-    static const char *const open[] = { "/livez", "/readyz", "/health", "/v1/health" };
+                                          "/v1/chat/completions", "/nothing",        "/metrics/x" };
+    static const char *const open[] = { "/livez", "/readyz", "/health", "/v1/health", "/metrics" };
     fixture *f = *state;
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
