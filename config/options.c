@@ -247,6 +247,12 @@ const cog_option cog_options[] = {
     CHOICE("exif", RUNNERS, "apply|ignore",
            "turn a picture upright as its camera says, or leave it as the reference does",
            server.image.ignore_exif, 0),
+    LIST("allow-image-domain", SERVE, "DOMAIN",
+         "where pictures may be fetched from by http and https: HOST, HOST:PORT, or .SUFFIX for "
+         "every host below it",
+         server.image_domains, server.n_image_domains, "none: nothing is fetched"),
+    TEXT("media-root", SERVE, "DIR", "folder whose pictures may be named by file: URLs",
+         server.media_root, "none: no file is read"),
 #undef GROUP
 #define GROUP "Operation"
     TIME("drain-delay", SERVE, "after SIGTERM, how long connections are still accepted",

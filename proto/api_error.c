@@ -43,6 +43,8 @@ static const struct code_row {
     [COG_API_IMAGE_BROKEN] = { 400, invalid_request, "image_parse_error", NULL },
     [COG_API_IMAGE_TOO_LARGE] = { 400, invalid_request, "image_too_large", NULL },
     [COG_API_IMAGE_TOO_SMALL] = { 400, invalid_request, "image_too_small", NULL },
+    [COG_API_IMAGE_DOWNLOAD] = { 400, invalid_request, "failed_to_download_image", "false" },
+    [COG_API_IMAGE_DOWNLOAD_LATER] = { 400, invalid_request, "failed_to_download_image", "true" },
     [COG_API_INVALID_KEY] = { 401, "authentication_error", "invalid_api_key", NULL },
     [COG_API_MODEL_NOT_FOUND] = { 404, invalid_request, "model_not_found", NULL },
     [COG_API_UNKNOWN_URL] = { 404, invalid_request, "unknown_url", NULL },

@@ -37,6 +37,8 @@ typedef enum cog_api_code {
     COG_API_IMAGE_BROKEN,
     COG_API_IMAGE_TOO_LARGE,
     COG_API_IMAGE_TOO_SMALL,
+    COG_API_IMAGE_DOWNLOAD,       /* and will not be downloaded the next time */
+    COG_API_IMAGE_DOWNLOAD_LATER, /* may be, the next time */
     COG_API_INVALID_KEY,
     COG_API_MODEL_NOT_FOUND,
     COG_API_UNKNOWN_URL,

@@ -31,6 +31,8 @@ typedef struct cog_chat_options {
     int max_n;
     int max_images;
     bool image_policy_last; /* take the last picture instead of refusing several */
+    bool takes_web;         /* pictures by http: and https: URLs */
+    bool takes_files;       /* pictures by file: URLs */
     bool strict;            /* refuse unknown fields */
 } cog_chat_options;
 
@@ -39,8 +41,17 @@ typedef struct cog_chat_turn {
     cog_buf answer; /* empty in the last turn */
 } cog_chat_turn;
 
+typedef enum cog_picture_kind {
+    COG_PICTURE_NONE,
+    COG_PICTURE_INLINE, /* base64 in the request */
+    COG_PICTURE_FILE,   /* url says where; it is not looked at here */
+    COG_PICTURE_WEB,
+} cog_picture_kind;
+
 typedef struct cog_chat_picture {
-    const char *base64; /* NULL: no picture. A view of the body, of the request or of owned */
+    cog_picture_kind kind;
+    const char *url;    /* of FILE and WEB; borrowed from the request */
+    const char *base64; /* of INLINE: a view of the body, of the request or of owned */
     size_t len;
     bool is_bare;    /* came without data: */
     char *owned;     /* or NULL */
@@ -81,8 +92,8 @@ void cog_chat_fini(cog_chat *c);
 /* The output limit that was asked for, 0 when none was. */
 int64_t cog_chat_max_tokens(const cog_chat *c);
 
-/* Bytes that the picture's file may have: never less than cog_chat_picture_decode writes. Refuses a
- * file above max_bytes. */
+/* For a picture that is INLINE: bytes that its file may have: never less than
+ * cog_chat_picture_decode writes. Refuses a file above max_bytes. */
 int cog_chat_picture_room(size_t *room, const cog_chat_picture *p, size_t max_bytes,
                           cog_api_error *err);
 

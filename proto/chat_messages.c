@@ -95,6 +95,28 @@ static int url_error(struct reader *r, cog_url_kind kind, const char *param)
     return cog_api_error_set(r->err, COG_API_IMAGE_URL, param, "Invalid image URL: %s.", what);
 }
 
+static bool is_taken(const cog_chat_options *opt, cog_url_kind kind)
+{
+    switch (kind) {
+    case COG_URL_DATA:
+    case COG_URL_BARE:
+        return true;
+    case COG_URL_WEB:
+        return opt->takes_web;
+    case COG_URL_FILE:
+        return opt->takes_files;
+    default:
+        return false;
+    }
+}
+
+static cog_picture_kind picture_kind(cog_url_kind kind)
+{
+    if (kind == COG_URL_WEB)
+        return COG_PICTURE_WEB;
+    return kind == COG_URL_FILE ? COG_PICTURE_FILE : COG_PICTURE_INLINE;
+}
+
 /* Keeps the picture as the request's; a later one takes its place. */
 static int add_picture(struct reader *r, const json_t *v, const char *param)
 {
@@ -115,11 +137,13 @@ static int add_picture(struct reader *r, const json_t *v, const char *param)
     if (piece && piece->is_escaped)
         url = p.owned = cog_json_piece_unescape(piece, &len);
     kind = cog_data_url_split(&p.base64, &p.len, url, len);
-    if (kind != COG_URL_DATA && kind != COG_URL_BARE) {
+    if (!is_taken(r->opt, kind)) {
         cog_free(p.owned);
         return url_error(r, kind, param);
     }
+    p.kind = picture_kind(kind);
     p.is_bare = kind == COG_URL_BARE;
+    p.url = p.kind == COG_PICTURE_INLINE ? NULL : url;
     snprintf(p.param, sizeof(p.param), "%s", param);
     cog_free(r->chat->picture.owned);
     r->chat->picture = p;

@@ -32,6 +32,8 @@ cog_url_kind cog_data_url_split(const char **payload, size_t *payload_len, const
 
     if (starts(url, len, "http://") || starts(url, len, "https://"))
         return COG_URL_WEB;
+    if (starts(url, len, "file:"))
+        return COG_URL_FILE;
     if (!starts(url, len, "data:")) {
         if (memchr(url, ':', len))
             return COG_URL_OTHER;

@@ -10,6 +10,7 @@ typedef enum cog_url_kind {
     COG_URL_NOT_BASE64, /* data: without ;base64 */
     COG_URL_NOT_IMAGE,  /* data: of a declared type that is no picture */
     COG_URL_WEB,        /* http: or https: */
+    COG_URL_FILE,       /* file: */
     COG_URL_OTHER,      /* another scheme */
     COG_URL_BARE,       /* no scheme: perhaps base64 alone */
 } cog_url_kind;

@@ -105,11 +105,23 @@ bool cog_body_take(cog_exchange *x, const char *data, size_t len)
     return true;
 }
 
+bool cog_body_reserve(cog_exchange *x, size_t bytes)
+{
+    cog_server *s = x->server;
+
+    if (s->n_paused > 0 || !fits(s, bytes))
+        return false;
+    s->inflight += bytes;
+    x->reserved += bytes;
+    return true;
+}
+
 void cog_body_drop(cog_exchange *x)
 {
     cog_server *s = x->server;
 
-    s->inflight -= x->body.len;
+    s->inflight -= x->body.len + x->reserved;
+    x->reserved = 0;
     cog_buf_fini(&x->body);
     if (x->paused_len)
         end_pause(x);

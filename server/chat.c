@@ -1,6 +1,7 @@
 /* chat.c - POST /v1/chat/completions: from a complete body to a complete answer.
  *
- *     begin -> worker: understand -> admit -> [pool: read -> decoder] -> submit -> events -> END
+ *     begin -> worker: understand -> admit -> [[fetch] -> pool: read -> decoder] -> submit
+ *           -> events -> END
  *
  * The stages on other threads touch the job, the body and immutable facts only; between them and
  * after them the loop thread looks whether the client is still there. Everything that can be
@@ -13,6 +14,7 @@
 #include "proto/chat_write.h"
 #include "server/decoder.h"
 #include "server/internal.h"
+#include "server/picture_source.h"
 
 #include <assert.h>
 #include <math.h>
@@ -46,6 +48,8 @@ typedef struct chat_job {
     cog_chat_choice *choices; /* n of them */
     cog_chat_usage usage;
     cog_pace *pace; /* n of them */
+    cog_picture_source source;
+    bool is_fetching;
     cog_decode decode;
 } chat_job;
 
@@ -124,7 +128,7 @@ static int build_prompt(chat_job *j, const cog_engine_info *info)
 {
     const cog_chat *c = &j->chat;
     cog_server *s = j->x->server;
-    bool has_image = c->picture.base64 != NULL;
+    bool has_image = c->picture.kind != COG_PICTURE_NONE;
     int image = has_image ? info->image_tokens : 0;
     cog_turn *turns;
     cog_err err;
@@ -256,6 +260,8 @@ static void understand(cog_work *w)
         .max_n = s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES,
         .max_images = s->cfg.max_images,
         .image_policy_last = s->cfg.image_policy_last,
+        .takes_web = s->fetcher != NULL,
+        .takes_files = s->cfg.media_root != NULL,
         .strict = s->cfg.strict_parameters,
     };
 
@@ -272,7 +278,8 @@ static void understand(cog_work *w)
     }
     if (cog_chat_init(&j->chat, j->x->body.data ? j->x->body.data : "", j->x->body.len, &opt,
                       &j->err) < 0 ||
-        check_model(&s->cfg, j->chat.model, &j->err) < 0)
+        check_model(&s->cfg, j->chat.model, &j->err) < 0 ||
+        cog_picture_source_check(&j->source, &j->chat.picture, &s->cfg, &j->err) < 0)
         return;
     j->request = cog_new(cog_request);
     if (build_prompt(j, info) < 0 || set_length(j, info) < 0)
@@ -326,12 +333,11 @@ static void read_picture(uv_work_t *w)
 {
     chat_job *j = w->data;
     cog_server *s = j->x->server;
-    const cog_chat_picture *p = &j->chat.picture;
     size_t room;
     cog_err err;
 
     if (atomic_load(&j->is_abandoned) ||
-        cog_chat_picture_room(&room, p, s->cfg.image.max_bytes, &j->err) < 0)
+        cog_picture_source_room(&j->source, &room, &s->media, s->cfg.image.max_bytes, &j->err) < 0)
         return;
     if (cog_decode_init(&j->decode, s->decoder, room, cog_engine_get_info(s->engine)->image_side,
                         &err) < 0) {
@@ -341,7 +347,7 @@ static void read_picture(uv_work_t *w)
         j->err.retry_after_ms = 1000;
         return;
     }
-    cog_chat_picture_decode(p, j->decode.memory.base, &j->decode.file_len, &j->err);
+    cog_picture_source_read(&j->source, j->decode.memory.base, &j->decode.file_len, &j->err);
 }
 
 /* ------------------------------------------------------------------ between the stages */
@@ -447,6 +453,7 @@ static void after_read(uv_work_t *w, int status)
     chat_job *j = w->data;
     cog_exchange *x = j->x;
 
+    cog_picture_source_fini(&j->source);
     if (end_work(j)) {
         hold(j);
         j->decode.user = j;
@@ -463,23 +470,59 @@ static void after_read(uv_work_t *w, int status)
     let_go(x);
 }
 
+static void after_fetch(cog_fetch *f)
+{
+    chat_job *j = f->user;
+    cog_exchange *x = j->x;
+
+    j->is_fetching = false;
+    if (f->status != COG_FETCH_OK)
+        cog_log(COG_INFO, "event=picture_not_fetched id=%s curl=%d status=%d", x->id, f->curl_code,
+                f->http_status);
+    cog_picture_source_fetched(&j->source, x->server->cfg.image.max_bytes, &j->err);
+    if (end_work(j))
+        start_work(j, read_picture, after_read);
+    else
+        x->server->n_preparing--;
+    let_go(x);
+}
+
+static void start_fetch(chat_job *j)
+{
+    cog_exchange *x = j->x;
+    cog_server *s = x->server;
+
+    hold(j);
+    j->is_fetching = true;
+    cog_picture_source_start(&j->source, s->fetcher, x->deadline_ns, s->cfg.image.max_bytes,
+                             after_fetch, j);
+}
+
 /* Everything the request itself says is fine, and it has its place since it began. */
 static void admit(chat_job *j)
 {
     cog_server *s = j->x->server;
+    bool is_remote = cog_picture_source_is_remote(&j->source);
 
+    if (is_remote && !cog_body_reserve(j->x, s->cfg.image.max_bytes)) {
+        cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
+        return;
+    }
     if (!cog_auth_count_prompt(j->x, j->request->prompt.n_tokens, &j->err)) {
         cog_exchange_fail(j->x, &j->err);
         return;
     }
-    if (!j->chat.picture.base64) {
+    if (j->chat.picture.kind == COG_PICTURE_NONE) {
         submit(j);
         return;
     }
     cog_record_enter(&j->x->record, COG_AT_IMAGE_WAIT);
     j->x->record.n_images = 1;
     s->n_preparing++;
-    start_work(j, read_picture, after_read);
+    if (is_remote)
+        start_fetch(j);
+    else
+        start_work(j, read_picture, after_read);
 }
 
 static void after_understand(cog_work *w)
@@ -529,6 +572,8 @@ void cog_chat_cancel(cog_exchange *x)
     atomic_store(&j->is_abandoned, true);
     if (j->is_working)
         uv_cancel((uv_req_t *)&j->work);
+    if (j->is_fetching)
+        cog_fetch_cancel(&j->source.fetch);
     cog_decoder_cancel(x->server->decoder, &j->decode);
     if (j->is_submitted)
         cog_engine_cancel(x->server->engine, j->id);
@@ -540,6 +585,7 @@ void cog_chat_fini_job(cog_exchange *x)
 
     if (!j)
         return;
+    cog_picture_source_fini(&j->source);
     cog_chat_fini(&j->chat);
     cog_request_free(j->request);
     for (int i = 0; i < j->n_stop; i++)

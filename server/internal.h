@@ -14,10 +14,12 @@
 #include "base/sha256.h"
 #include "proto/api_error.h"
 #include "server/decoder.h"
+#include "server/fetch.h"
 #include "server/head.h"
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/outflow.h"
+#include "server/media_file.h"
 #include "server/process.h"
 #include "server/record.h"
 #include "server/server.h"
@@ -116,6 +118,7 @@ struct cog_exchange {
 
     cog_buf body;
     uint64_t n_body, n_dropped; /* bytes */
+    size_t reserved;            /* bytes of the budget beside the body */
     bool is_short;              /* its body found no room at least once */
     size_t paused_len;          /* bytes that wait for room; 0: none do */
     uint64_t paused_ns;
@@ -221,6 +224,8 @@ struct cog_server {
     uint64_t used_up_ns; /* when a body's bytes were last given back, or the first began to wait */
     cog_workers *workers;
     cog_decoder *decoder;
+    cog_fetcher *fetcher; /* NULL: pictures are not fetched */
+    cog_media_root media;
     uint64_t next_id;
     uint64_t submitted_ns; /* when n_submitted last left 0 */
     cog_outflow outflow;   /* of the engine */
@@ -248,6 +253,9 @@ void cog_http_refuse(int fd, cog_api_code code); /* a whole answer by hand, for 
 bool cog_body_admit(const cog_exchange *x); /* there is room for what its head announces */
 /* False: there is no room; x is paused, and resumed when it may be tried again. */
 bool cog_body_take(cog_exchange *x, const char *data, size_t len);
+/* Counts bytes that the request has brought from elsewhere, until its body is dropped; false when
+ * there is no room for them. */
+bool cog_body_reserve(cog_exchange *x, size_t bytes);
 void cog_body_drop(cog_exchange *x); /* gives the body's memory back; ends a pause */
 void cog_body_sweep(cog_server *s, uint64_t now);
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "proto/json_scan.h"
 #include "server/decoder.h"
+#include "server/fetch_url.h"
 #include "server/internal.h"
 
 #include <assert.h>
@@ -242,6 +243,21 @@ static int check_config(const cog_server_config *cfg, cog_err *err)
     return 0;
 }
 
+/* Where pictures may lie beside requests. */
+static int open_places(cog_server *s, cog_err *err)
+{
+    const cog_server_config *cfg = &s->cfg;
+    int rc = 0;
+
+    for (int i = 0; i < cfg->n_image_domains && rc == 0; i++)
+        rc = cog_fetch_domain_check(cfg->image_domains[i], err);
+    if (rc == 0 && cfg->n_image_domains > 0)
+        rc = cog_fetcher_open(&s->fetcher, &s->loop, &cog_fetch_defaults, err);
+    if (rc == 0 && cfg->media_root)
+        rc = cog_media_open(&s->media, cfg->media_root, err);
+    return rc;
+}
+
 int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err)
 {
     cog_server *s = cog_new(cog_server);
@@ -260,7 +276,11 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     s->workers = cog_workers_open(&s->loop, N_WORKERS);
     s->decoder = cog_decoder_open(&s->loop, &s->cfg);
+    s->media.fd = -1;
     rc = check_config(cfg, err);
+    if (rc < 0)
+        goto fail;
+    rc = open_places(s, err);
     if (rc < 0)
         goto fail;
     rc = cog_auth_open(s, err);
@@ -367,11 +387,13 @@ void cog_server_close(cog_server *s)
     }
     cog_decoder_close(s->decoder);
     cog_workers_close(s->workers);
+    cog_fetcher_close(s->fetcher);
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
     cog_decoder_free(s->decoder);
     cog_workers_free(s->workers);
+    cog_media_close(&s->media);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     cog_process_close(&s->process);

@@ -47,7 +47,11 @@ typedef struct cog_server_config {
     bool reject_overflow;          /* refuse max_tokens beyond the context instead of clamping */
     cog_template default_template; /* COG_TEMPLATE_DEFAULT: the checkpoint's */
     cog_image_options image;
-    int image_workers; /* pictures decoded at a time; 0: by the processors, 2 to 4 */
+    const char *const
+        *image_domains; /* to fetch pictures from: see fetch_url.h; none: no fetching */
+    int n_image_domains;
+    const char *media_root; /* of pictures by file: URLs; NULL: none */
+    int image_workers;      /* pictures decoded at a time; 0: by the processors, 2 to 4 */
 } cog_server_config;
 
 extern const cog_server_config cog_server_defaults;

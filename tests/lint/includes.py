@@ -36,9 +36,9 @@ OWN = [
 OUTSIDE = [
     (r'microhttpd\.h', r'server/http\.c'),
     (r'uv\.h', r'server/.*'),
+    (r'curl/.*', r'(client/wire|server/fetch(_url)?)\.c'),
     (r'jansson\.h', r'(proto|config|engine)/[^/]*\.c'),
     (r'openssl/.*', r'(base|server)/.*\.c'),
-    (r'curl/.*', r'client/wire\.c'),
     (r'jpeglib\.h', r'(engine/image/image_jpeg|client/picture)\.c'),
     (r'(jerror|setjmp)\.h', r'engine/image/image_jpeg\.c'),
     (r'spng\.h', r'engine/image/image_png\.c'),
@@ -52,7 +52,7 @@ OUTSIDE = [
     (r'(assert|ctype|errno|float|inttypes|limits|locale|math|signal|stdarg|stdatomic|stdbool|'
      r'stddef|stdint|stdio|stdlib|string|time)\.h', r'.*'),
     (r'(dirent|fcntl|fenv|fnmatch|glob|pthread|sched|strings|unistd|sys/[a-z]+)\.h', r'.*'),
-    (r'(arpa|linux|net|netinet)/[a-z_]+\.h|netdb\.h', r'server/.*'),
+    (r'(arpa|linux|net|netinet)/[a-z0-9_]+\.h|netdb\.h', r'server/.*'),
     (r'poll\.h', r'((server|client)/.*|base/log\.c)'),
     (r'[a-z]+', r'.*\.cc'),
 ]
