@@ -91,6 +91,18 @@ const cog_option cog_options[] = {
     INT("vision-batch", RUNNERS,
         "pictures encoded in one pass; 0: as many as the device gains from", engine.max_images, 0,
         64),
+    BOOL("prefix-cache", RUNNERS,
+         "keep keys and values of what was computed while there is room, so that a question about "
+         "a picture that was asked about computes its own words only",
+         engine.prefix_cache),
+    SIZE("image-cache", RUNNERS,
+         "encoded pictures kept when no request has them any more; on a CPU at most an eighth of "
+         "the free memory; 0: none",
+         engine.image_cache_bytes, 0, 64 * TIB),
+    NUMBER("step-stretch", SERVE,
+           "a step takes at most this many times what its running answers alone take; the rest "
+           "goes to new prompts and pictures",
+           engine.step_stretch, 1.1, 1000),
     INT("max-queue", SERVE, "requests that may wait; beyond it clients get a 503", engine.max_queue,
         1, 1000000),
 #undef GROUP
@@ -348,4 +360,6 @@ void cog_option_defaults(cog_config *out, cog_command command)
                          .log_level = command == COG_COMMAND_SERVE ? COG_INFO : COG_WARN };
     /* One struct's initialiser cannot hold another's value, so server's copy is made here. */
     out->server.image = cog_image_defaults;
+    if (command == COG_COMMAND_CAPTION) /* nobody reads along: what is done sooner counts */
+        out->engine.step_stretch = 1000;
 }

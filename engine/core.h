@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/forward.h"
 #include "engine/load.h"
+#include "engine/pace.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "engine/vision.h"
@@ -37,6 +38,7 @@ struct cog_engine {
     cog_scheduler sched;
     cog_plan plan;
     cog_vision vision;
+    cog_pace *pace;
     cog_batcher batcher;
     cog_draw *draw; /* [max_seqs * COG_MAX_CHOICES] of the step */
     int32_t *token; /* one for each */
@@ -73,7 +75,8 @@ void cog_core_publish_stats(cog_engine *e);
 
 /* ---- step.c ---- */
 
-/* Plans and computes one step, if there is one, and reports its tokens. Device errors. */
-int cog_core_step(cog_engine *e);
+/* A slice of pictures, then one step, as long as its streams allow; reports the step's tokens.
+ * Device errors. */
+int cog_core_work(cog_engine *e);
 
 #endif

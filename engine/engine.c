@@ -18,7 +18,6 @@
 enum {
     IDLE_WAIT_NS = 1000000000, /* the heartbeat's period while there is nothing to do */
     LANE_WAIT_NS = 1000000,    /* between looks at a device that works on pictures alone */
-    SLICE_NS = 50000000,       /* of pictures at most, even if nobody streams: messages are read */
 };
 
 typedef enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CLOSE } message_kind;
@@ -148,12 +147,7 @@ static void serve(cog_engine *e)
         if (e->closing)
             return;
         cog_core_expire(e);
-        rc = phase == COG_ENGINE_FAILED
-                 ? 0
-                 : cog_vision_work(&e->vision, &e->sched, cog_now_ns(), SLICE_NS);
-        cog_core_look_at_stages(e);
-        if (rc == 0 && e->jobs)
-            rc = cog_core_step(e);
+        rc = phase == COG_ENGINE_FAILED ? 0 : cog_core_work(e);
         if (rc < 0) {
             fail(e, rc);
             phase = COG_ENGINE_FAILED;
@@ -191,6 +185,7 @@ static int reserve(cog_engine *e, cog_err *err)
                     l->max_cached);
     e->vision.batch = &e->counts.vision_batch;
     cog_batcher_init(&e->batcher, e->cfg.step_tokens, e->cfg.max_seqs, max_blocks, m->image_tokens);
+    e->pace = cog_pace_new((double)e->cfg.step_stretch, e->cfg.step_tokens, e->cfg.max_seqs);
     e->draw = cog_array(cog_draw, max_draws);
     e->token = cog_array(int32_t, max_draws);
     if (e->cfg.on_logits)
@@ -205,6 +200,7 @@ static void release(cog_engine *e)
         cog_scheduler_fini(&e->sched);
         cog_plan_fini(&e->plan);
         cog_batcher_fini(&e->batcher);
+        cog_pace_free(e->pace);
         cog_free(e->draw);
         cog_free(e->token);
         cog_free(e->logits);

@@ -5,7 +5,8 @@
 #include "base/log.h"
 #include "engine/tally.h"
 
-#include <limits.h>
+/* Of pictures at a time, even if nobody streams: messages are to be read. */
+enum { MAX_SLICE_NS = 50000000 };
 
 /* ------------------------------------------------------------------ tokens */
 
@@ -180,13 +181,14 @@ static int compute(cog_engine *e)
     return rc;
 }
 
-int cog_core_step(cog_engine *e)
+static int run_step(cog_engine *e, int n_streams)
 {
     const cog_batch *b = &e->batcher.batch;
     uint64_t now = cog_now_ns();
     int rc;
 
-    cog_scheduler_plan(&e->sched, &e->plan, now, INT_MAX);
+    cog_scheduler_plan(&e->sched, &e->plan, now,
+                       cog_pace_rows(e->pace, n_streams, e->vision.slice_ns));
     e->is_idle = e->plan.rows == 0;
     if (e->is_idle)
         return copy_pages(e);
@@ -195,10 +197,25 @@ int cog_core_step(cog_engine *e)
     rc = compute(e);
     if (rc < 0)
         return rc;
+    cog_pace_observe(e->pace, e->plan.decode_rows, e->plan.rows - e->plan.decode_rows,
+                     cog_now_ns() - now);
     cog_tally_step(&e->counts, &e->plan, b);
     cog_scheduler_commit(&e->sched, &e->plan);
     for (int i = 0, at = 0; i < b->n_logits; i++)
         at += take_tokens(e, e->batcher.sample[i], e->token + at);
     end_finished_jobs(e);
     return 0;
+}
+
+int cog_core_work(cog_engine *e)
+{
+    int n_streams, n_prompt, rc;
+    uint64_t slice_ns;
+
+    cog_scheduler_load(&e->sched, &n_streams, &n_prompt);
+    slice_ns = cog_pace_vision_ns(e->pace, n_streams, n_prompt);
+    rc = cog_vision_work(&e->vision, &e->sched, cog_now_ns(),
+                         slice_ns < MAX_SLICE_NS ? slice_ns : MAX_SLICE_NS);
+    cog_core_look_at_stages(e);
+    return rc == 0 && e->jobs ? run_step(e, n_streams) : rc;
 }

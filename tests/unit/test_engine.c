@@ -1,192 +1,13 @@
 /* The whole engine on a tiny random checkpoint: what a request gets does not depend on its company,
  * and nothing leaks. */
-#include "tests/unit/unit.h"
+#include "tests/unit/engine_rig.h"
 
-#include "base/alloc.h"
-#include "base/buf.h"
 #include "base/clock.h"
-#include "base/rng.h"
-#include "engine/engine.h"
 #include "engine/sampler.h"
 #include "tests/unit/folder.h"
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-enum { N = 32, CHOICES = 3, LONGEST = 40 };
-
-/* What one request was given. */
-typedef struct outcome {
-    cog_sha256 logits[CHOICES][LONGEST]; /* of each row a token was drawn from */
-    int n_logits[CHOICES];
-    cog_buf text[CHOICES];
-    int n_tokens[CHOICES], n_finish[CHOICES], finish[CHOICES], stop[CHOICES];
-    int n_end, status;
-    cog_usage usage;
-} outcome;
-
-typedef struct rig {
-    cog_engine *e;
-    outcome *out; /* by request id */
-    int n_ended;
-    uint64_t
-        cancel_from; /* ids from here on are cancelled at the token of index id - cancel_from */
-    int32_t first_token[CHOICES]; /* what request 0 draws first at temperature 2 */
-} rig;
-
-static const char *model_dir(const char *fixture)
-{
-    static char path[512];
-
-    snprintf(path, sizeof(path), "%s/tests/golden/fixtures/%s", getenv("COG_SOURCE_ROOT"), fixture);
-    return path;
-}
-
-static void on_logits(void *arg, uint64_t id, int choice, int index, const float *logits, int vocab)
-{
-    rig *r = arg;
-    outcome *o = &r->out[id];
-
-    assert_true(index < LONGEST && index == o->n_logits[choice]);
-    o->logits[choice][index] =
-        cog_sha256_of(&(cog_span){ logits, (size_t)vocab * sizeof(float) }, 1);
-    o->n_logits[choice]++;
-    if (r->cancel_from && id >= r->cancel_from && choice == 0 &&
-        (uint64_t)index == id - r->cancel_from)
-        cog_engine_cancel(r->e, id);
-    if (id == 0 && index == 0) {
-        const cog_sampling p = { .temperature = 2, .top_p = 1, .repetition_penalty = 1 };
-        cog_sampler *s = cog_sampler_new(vocab);
-        cog_sampler_pick(s, &r->first_token[choice], logits, &p,
-                         &(cog_sample_context){ .choice = choice });
-        cog_sampler_free(s);
-    }
-}
-
-static void open_rig(rig *r, cog_engine_config cfg, int n_requests)
-{
-    cog_err err;
-
-    *r = (rig){ .out = cog_array(outcome, (size_t)n_requests) };
-    cfg.on_logits = on_logits;
-    cfg.on_logits_arg = r;
-    if (!cfg.model_dir)
-        cfg.model_dir = model_dir("hd64-bf16");
-    if (!cfg.kv_bytes) /* two engines share a device */
-        cfg.kv_bytes = 256u << 20;
-    assert_int_equal(cog_engine_open(&r->e, &cfg, &err), 0);
-    if (cog_engine_wait(r->e, &err) < 0)
-        fail_msg("%s", err.text);
-}
-
-/* Whether there were any. */
-static bool take_events(rig *r, uint64_t timeout_ns)
-{
-    cog_event *ev = cog_engine_wait_events(r->e, timeout_ns), *next;
-    bool any = ev != NULL;
-
-    for (; ev; ev = next) {
-        outcome *o = &r->out[ev->id];
-
-        next = (cog_event *)ev->link.next;
-        assert_int_equal(o->n_end, 0); /* nothing follows the end */
-        switch (ev->type) {
-        case COG_EVENT_TEXT:
-            assert_int_equal(o->n_finish[ev->choice], 0);
-            cog_buf_add(&o->text[ev->choice], ev->text, ev->text_len);
-            o->n_tokens[ev->choice] += ev->n_tokens;
-            break;
-        case COG_EVENT_FINISH:
-            o->n_finish[ev->choice]++;
-            o->finish[ev->choice] = (int)ev->finish;
-            o->stop[ev->choice] = ev->stop;
-            break;
-        case COG_EVENT_END:
-            o->n_end++;
-            o->status = ev->status;
-            o->usage = ev->usage;
-            r->n_ended++;
-            break;
-        }
-        cog_event_free(ev);
-    }
-    return any;
-}
-
-/* An engine that says nothing for 100 s is stuck. */
-static void wait_for(rig *r, int n_ended)
-{
-    for (int silent = 0; r->n_ended < n_ended; silent++) {
-        if (take_events(r, 1000000000))
-            silent = 0;
-        assert_true(silent < 100);
-    }
-}
-
-/* Nothing is held once every request has ended. The statistics are those of the last turn of the
- * loop. */
-static cog_engine_stats settled(rig *r)
-{
-    cog_engine_stats s;
-
-    for (int i = 0; i < 500; i++) {
-        cog_engine_get_stats(r->e, &s);
-        if (s.blocks_used == 0 && s.running == 0 && s.waiting == 0 && s.features == 0)
-            break;
-        usleep(10000);
-    }
-    assert_int_equal(s.blocks_used, 0);
-    assert_int_equal(s.running, 0);
-    assert_int_equal(s.waiting, 0);
-    assert_int_equal(s.features, 0);
-    return s;
-}
-
-static void close_rig(rig *r, int n_requests)
-{
-    cog_engine_close(r->e);
-    for (int i = 0; i < n_requests; i++)
-        for (int c = 0; c < CHOICES; c++)
-            cog_buf_fini(&r->out[i].text[c]);
-    cog_free(r->out);
-}
-
-static cog_image *make_image(const cog_engine_info *info, uint64_t seed)
-{
-    cog_image *im = cog_new(cog_image);
-    size_t n = (size_t)info->image_side * (size_t)info->image_side * 3;
-    cog_rng rng = { .key = seed };
-
-    im->side = info->image_side;
-    im->rgb = cog_alloc(n, 1);
-    for (size_t i = 0; i < n; i++)
-        im->rgb[i] = (uint8_t)cog_rng_next(&rng);
-    im->hash = cog_sha256_of(&(cog_span){ im->rgb, n }, 1);
-    return im;
-}
-
-static cog_request *make_request(rig *r, uint64_t id, const char *query, bool has_image,
-                                 uint64_t picture)
-{
-    cog_turn turn = { .query = query, .query_len = strlen(query) };
-    cog_request *q = cog_new(cog_request);
-    cog_err err;
-
-    assert_int_equal(
-        cog_engine_prompt(&q->prompt, r->e, COG_TEMPLATE_CHAT, &turn, 1, has_image, &err), 0);
-    if (has_image)
-        q->image = make_image(cog_engine_get_info(r->e), picture);
-    q->id = id;
-    q->n = 1;
-    q->max_tokens = 12;
-    q->sampling =
-        (cog_sampling){ .temperature = 0.9f, .top_p = 1, .repetition_penalty = 1, .seed = id };
-    q->deadline_ns = UINT64_MAX;
-    return q;
-}
+/* ONE_CONTEXT: elements of 2048 slots, 2 layers of keys and values, 2 heads of 64 */
+enum { N = 32, ONE_CONTEXT = 2048 * 2 * 2 * 128 };
 
 /* The id-th of N requests: lengths, pictures (some shared), sampling and choices all differ. */
 static cog_request *varied(rig *r, uint64_t id)
@@ -214,14 +35,6 @@ static cog_request *varied(rig *r, uint64_t id)
                                       .frequency_penalty = 0.1f,
                                       .seed = id };
     return q;
-}
-
-static void submit(rig *r, cog_request *q)
-{
-    cog_err err;
-
-    if (cog_engine_submit(r->e, q, &err) < 0)
-        fail_msg("%s", err.text);
 }
 
 /* Each request alone, one after another, and nothing of one is used for the next. */
@@ -301,11 +114,13 @@ static cog_engine_stats run_together(rig *r, cog_engine_config cfg, uint64_t see
 static void invariance(const char *dtype)
 {
     static const struct {
-        int max_seqs, step_tokens, threads, block, max_images;
+        int max_seqs, step_tokens, threads, block, max_images, is_tight;
+        uint64_t image_cache;
     } shape[] = {
-        { 32, 256, 2, 32, 4 }, /* all together */
-        { 8, 13, 2, 16, 1 },   /* prompts cut into odd chunks */
-        { 5, 5, 3, 64, 3 },    /* a row or two of a prompt at a time */
+        { 32, 256, 2, 32, 4, 0, 1 << 28 }, /* all together */
+        { 8, 13, 2, 16, 1, 0, 0 },         /* prompts cut into odd chunks */
+        { 5, 5, 3, 64, 3, 0, 1 << 28 },    /* a row or two of a prompt at a time */
+        { 12, 64, 2, 16, 2, 1, 1 << 16 },  /* pages and pictures come and go */
     };
     rig alone, together;
     uint64_t shared = 0;
@@ -322,6 +137,9 @@ static void invariance(const char *dtype)
         cfg.threads = shape[i].threads;
         cfg.block = shape[i].block;
         cfg.max_images = shape[i].max_images;
+        cfg.image_cache_bytes = shape[i].image_cache;
+        if (shape[i].is_tight)
+            cfg.kv_bytes = ONE_CONTEXT * (strcmp(dtype, "f32") == 0 ? 4 : 2);
         s = run_together(&together, cfg, i);
         check_equal(&alone, &together);
         check_logits(&alone, &together);
@@ -357,6 +175,7 @@ static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
     cfg.batch_invariant = true;
     cfg.block = 16;
     cfg.kv_bytes = kv_bytes;
+    cfg.prefix_cache = kv_bytes != 0;
     open_rig(r, cfg, 20);
     for (int i = 0; i < 20; i++) {
         cog_request *q = make_request(r, (uint64_t)i, query, true, (uint64_t)i);
@@ -377,8 +196,7 @@ static void preempted_sequences_go_on_with_the_same_bits(void **state)
     rig roomy, tight;
 
     assert_int_equal(run_long(&roomy, 0).preemptions, 0);
-    /* one context of 2048 slots: 2 layers of keys and values, 2 heads of 64 floats */
-    assert_true(run_long(&tight, (uint64_t)2048 * 2 * 2 * 128 * 4).preemptions > 0);
+    assert_true(run_long(&tight, (uint64_t)ONE_CONTEXT * 4).preemptions > 0);
     for (int i = 0; i < 20; i++) {
         assert_int_equal(tight.out[i].status, 0);
         assert_memory_equal(roomy.out[i].logits, tight.out[i].logits, sizeof(roomy.out[i].logits));
@@ -401,11 +219,11 @@ static void open_default(rig *r, int n)
 
 static void a_cancelled_request_ends_and_frees_everything(void **state)
 {
-    enum { ROUNDS = 25 };
+    enum { STAGES = 25 };
     rig r;
 
-    open_default(&r, ROUNDS);
-    for (int i = 0; i < ROUNDS; i++) {
+    open_default(&r, STAGES);
+    for (int i = 0; i < STAGES; i++) {
         cog_request *q = varied(&r, (uint64_t)i);
         outcome *o = &r.out[i];
 
@@ -420,14 +238,22 @@ static void a_cancelled_request_ends_and_frees_everything(void **state)
         settled(&r);
     }
     cog_engine_cancel(r.e, 12345); /* unknown: ignored */
-    close_rig(&r, ROUNDS);
+    close_rig(&r, STAGES);
 }
+
+enum { ROUNDS = 20 };
 
 /* From the engine's own thread, so that the moment is certain: an answer that has more to come
  * never ends by itself. */
+static void cancel_in_second_round(rig *r, uint64_t id, int choice, int index, const float *logits,
+                                   int vocab)
+{
+    if (choice == 0 && (uint64_t)index + ROUNDS == id)
+        cog_engine_cancel(r->e, id);
+}
+
 static void a_cancel_stops_at_the_token_it_meets(void **state)
 {
-    enum { ROUNDS = 20 };
     int stopped = 0;
     rig r;
 
@@ -436,7 +262,7 @@ static void a_cancel_stops_at_the_token_it_meets(void **state)
         cog_request *q = varied(&r, (uint64_t)(i % ROUNDS));
         const outcome *whole = &r.out[i % ROUNDS], *o = &r.out[i];
 
-        r.cancel_from = i < ROUNDS ? 0 : ROUNDS;
+        r.at_token = i < ROUNDS ? NULL : cancel_in_second_round;
         q->id = (uint64_t)i;
         q->max_tokens = LONGEST - 1;
         submit(&r, q);
@@ -708,6 +534,23 @@ static void submit_two(rig *r)
     wait_for(r, 2);
 }
 
+/* What request 0 draws first at temperature 2. */
+static int32_t first_token[CHOICES];
+
+static void note_first_token(rig *r, uint64_t id, int choice, int index, const float *logits,
+                             int vocab)
+{
+    const cog_sampling p = { .temperature = 2, .top_p = 1, .repetition_penalty = 1 };
+    cog_sampler *s;
+
+    if (id != 0 || index != 0)
+        return;
+    s = cog_sampler_new(vocab);
+    cog_sampler_pick(s, &first_token[choice], logits, &p,
+                     &(cog_sample_context){ .choice = choice });
+    cog_sampler_free(s);
+}
+
 /* A broken model, at the second token of one answer. */
 static void logits_that_are_no_numbers_end_one_request(void **state)
 {
@@ -717,11 +560,12 @@ static void logits_that_are_no_numbers_end_one_request(void **state)
     rig r;
 
     open_default(&r, 2);
+    r.at_token = note_first_token;
     submit_two(&r);
     for (int i = 0; i < 2; i++)
         assert_int_equal(r.out[i].status, 0);
-    token = r.first_token[0];
-    assert_true(token != r.first_token[1] && token != r.first_token[2]);
+    token = first_token[0];
+    assert_true(token != first_token[1] && token != first_token[2]);
     vocab = cog_engine_get_info(r.e)->vocab;
     close_rig(&r, 2);
 
