@@ -399,8 +399,10 @@ static void submit(chat_job *j)
     r->deadline_ns = x->deadline_ns;
     x->record.n = r->n;
     x->record.max_tokens = r->max_tokens;
+    cog_record_enter(&x->record, COG_AT_ENGINE);
     rc = cog_engine_submit(s->engine, r, &err);
     if (rc < 0) {
+        cog_record_enter(&x->record, COG_AT_WRITE);
         if (rc != COG_EBUSY)
             cog_log(COG_ERROR, "event=submit_failed id=%s code=%s", x->id, cog_err_name(rc));
         cog_exchange_fail_code(x, rc == COG_EBUSY ? COG_API_OVERLOADED : COG_API_INTERNAL);
@@ -412,7 +414,7 @@ static void submit(chat_job *j)
     if (s->n_submitted++ == 0)
         s->submitted_ns = cog_now_ns();
     cog_outflow_begin(&s->outflow, cog_now_ns());
-    cog_record_enter(&x->record, COG_AT_ENGINE);
+    x->record.is_submitted = true;
     x->is_stream = j->stream;
     x->wrote_ns = cog_now_ns();
     if (j->ignored.len)

@@ -148,7 +148,6 @@ void cog_record_enter(cog_record *r, cog_at at)
 {
     spend(r, cog_now_ns());
     r->at = at;
-    r->is_submitted |= at == COG_AT_ENGINE;
 }
 
 cog_at cog_record_at(const cog_record *r)

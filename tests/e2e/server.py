@@ -59,8 +59,7 @@ class Server:
 
     def events(self, name):
         """The log's lines of one event, each a dictionary."""
-        lines = [{k: v.strip('"') for k, v in FIELD.findall(line)}
-                 for line in self.log().splitlines()]
+        lines = [fields_of(line) for line in self.log().splitlines()]
         return [line for line in lines if line.get('event') == name]
 
     def wait_for(self, name):
@@ -148,6 +147,13 @@ class Server:
         connection.request('POST', '/v1/chat/completions', json.dumps({**body, 'stream': True}),
                            {'Content-Type': 'application/json'})
         return connection, connection.getresponse()
+
+
+def fields_of(line):
+    """A line of the log in either form; values as text."""
+    if line.startswith('{'):
+        return {k: str(v) for k, v in json.loads(line).items()}
+    return {k: v.strip('"') for k, v in FIELD.findall(line)}
 
 
 def until(condition, what):
