@@ -54,11 +54,13 @@ static bool is_listed(const char *host, int port, const char *domain)
 
 /* ------------------------------------------------------------------ what a client says */
 
+/* The parser would forgive one slash, and three. */
 static bool is_clean(const char *url)
 {
     size_t len = strnlen(url, MAX_URL + 1);
+    const char *colon = strchr(url, ':');
 
-    if (len > MAX_URL)
+    if (len > MAX_URL || !colon || strncmp(colon, "://", 3) != 0 || colon[3] == '/')
         return false;
     for (size_t i = 0; i < len; i++) {
         if ((unsigned char)url[i] <= 0x20 || (unsigned char)url[i] >= 0x7f || url[i] == '\\')
