@@ -33,8 +33,9 @@ ASKED = (CHAT, '/chat/completions')
 # later releases, and what is not offered at all
 OTHERS = ('/v1/completions', '/completions', '/tokenize', '/v1/tokenize', '/detokenize',
           '/v1/detokenize', CHAT + '/input_tokens', CHAT + '/batch', '/v1/files',
-          '/v1/files/file-1', '/v1/files/file-1/content', '/v1/responses', '/v1/responses/input_tokens',
-          '/v1/embeddings', '/v1/audio/speech', '/v1/images/generations', '/v1/moderations',
+          '/v1/files/file-1', '/v1/files/file-1/content', '/v1/responses',
+          '/v1/responses/input_tokens', '/v1/embeddings', '/v1/audio/speech',
+          '/v1/images/generations', '/v1/moderations',
           '/v1/rerank', '/v1/score', '/v1/messages', '/', '/nowhere')
 
 
@@ -135,7 +136,7 @@ def nothing_without_a_key(_):
                     key = b'\r\nAuthorization: Bearer the-key\r\n'
                     got, _, _, _ = server.exchange(raw.replace(b'\r\n', key, 1))
                     assert got != 401, (path, raw[:60])
-            for path in PROBES:
+            for path in PROBES + ('/metrics',):
                 assert server.exchange(get(path))[0] == 200, path
             # a preflight comes before a key is known
             for path in READ + ASKED + OTHERS + PROBES + ('/metrics',):

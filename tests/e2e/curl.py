@@ -2,12 +2,10 @@
 import base64
 import json
 import os
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import zlib
 
 import pictures
 import tap
@@ -223,19 +221,6 @@ def other_addresses(server):
 # ---------------------------------------------------------------------- bad requests
 
 
-def gif(width, height):
-    """One picture of one colour."""
-    return (b'GIF89a' + struct.pack('<HH', width, height) + b'\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0' +
-            struct.pack('<HH', width, height) + b'\0\2\2D\1\0;')
-
-
-def png_header(width, height):
-    """A PNG that has a size and no pixels."""
-    size = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return (b'\x89PNG\r\n\x1a\n' + pictures.chunk(b'IHDR', size)
-            + pictures.chunk(b'IDAT', zlib.compress(b'\0' * 100)) + pictures.chunk(b'IEND', b''))
-
-
 def bad_pictures(server):
     """Each with its code."""
     good = pictures.scene(1)
@@ -255,11 +240,11 @@ def bad_pictures(server):
         b'%PDF-1.7 ' + b'\0' * 100, b'\0', b'\0\0\0\x1cftypavif' + b'\0' * 100)]
     cases += [('image_parse_error', data_url(data)) for data in (
         good[:-40], good[:len(good) // 2], good[:33], good[:8], bytes(flipped),
-        png_header(50, 50), gif(5, 5)[:20], b'\xff\xd8\xff\xe0' + b'\0' * 100,
+        pictures.png_header(50, 50), pictures.gif(5, 5)[:20], b'\xff\xd8\xff\xe0' + b'\0' * 100,
         b'RIFF\x10\0\0\0WEBPVP8 ' + b'\0' * 9)]
-    cases += [('image_too_large', data_url(png_header(*size))) for size in (
+    cases += [('image_too_large', data_url(pictures.png_header(*size))) for size in (
         (30000, 30000), (40000, 1), (1, 40000), (2**31 - 1, 2**31 - 1))]
-    cases += [('image_too_small', data_url(gif(0, 5))), ('image_too_small', data_url(gif(5, 0)))]
+    cases += [('image_too_small', data_url(pictures.gif(*size))) for size in ((0, 5), (5, 0))]
     cases += [('image_file_too_large', data_url(b'\x89PNG\r\n\x1a\n' + b'\0' * 200000))]
     for code, url in cases:
         message = refused(server, with_url(url), 400, code, IMAGE_URL)

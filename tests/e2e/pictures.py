@@ -22,6 +22,28 @@ def png(width, height, rgb):
             + chunk(b'IDAT', zlib.compress(rows, 1)) + chunk(b'IEND', b''))
 
 
+def palette_png(width, height, indices, palette):
+    """A file whose pixels are numbers into a palette of (r, g, b)."""
+    rows = b''.join(b'\0' + indices[y * width:(y + 1) * width] for y in range(height))
+    size = struct.pack('>IIBBBBB', width, height, 8, 3, 0, 0, 0)
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', size)
+            + chunk(b'PLTE', b''.join(bytes(colour) for colour in palette))
+            + chunk(b'IDAT', zlib.compress(rows, 1)) + chunk(b'IEND', b''))
+
+
+def png_header(width, height):
+    """A PNG that has a size and no pixels."""
+    size = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', size)
+            + chunk(b'IDAT', zlib.compress(b'\0' * 100)) + chunk(b'IEND', b''))
+
+
+def gif(width, height):
+    """One picture of one colour, good for 1 x 1."""
+    return (b'GIF89a' + struct.pack('<HH', width, height) + b'\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0' +
+            struct.pack('<HH', width, height) + b'\0\2\2D\1\0;')
+
+
 def scene(number):
     """One of endlessly many pictures: a few shapes and stripes on a ground of another colour."""
     rng = random.Random(number)
