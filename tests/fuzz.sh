@@ -133,6 +133,10 @@ export ASAN_OPTIONS=detect_leaks=1:max_malloc_fill_size=0:detect_stack_use_after
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
 rm -f "$build/failed" "$build/table" "$build/results.json"
+# Harnesses that read files write them there first.
+if [ -z "${TMPDIR-}" ] && [ -w /dev/shm ]; then
+    export TMPDIR=/dev/shm
+fi
 # shellcheck disable=SC2086 # a list of words
 compile $harnesses || exit 1
 mkdir -p "$build/logs"

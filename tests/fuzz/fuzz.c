@@ -116,8 +116,12 @@ static const char *path_of(const char *name)
 
 void fuzz_write(const char *name, const void *bytes, size_t len)
 {
-    int fd = open(path_of(name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    const char *path = path_of(name);
+    int fd;
 
+    /* A new file each time: ext4 makes who truncates a file and closes it wait for the disk. */
+    unlink(path);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     REQUIRE(fd >= 0);
     REQUIRE(write(fd, bytes, len) == (ssize_t)len);
     close(fd);

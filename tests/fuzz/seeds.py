@@ -124,7 +124,52 @@ def heads():
         seed('head', head)
 
 
+def checkpoints():
+    for path in sorted(glob.glob(os.path.join(ROOT, 'tests/golden/fixtures/*/config.json'))) + \
+            [os.path.join(ROOT, 'models/demo/config.json')]:
+        folder = os.path.dirname(path)
+        seed('model_config', read(path))
+        generation = os.path.join(folder, 'generation_config.json')
+        seed('model_config', read(path) + b'\0' + read(generation))
+        model = os.path.join(folder, 'tokenizer.model')
+        if os.path.getsize(model) <= 8000:
+            seed('tokenizer', read(model))
+
+    def tensor(dtype, shape, begin, end):
+        return {'dtype': dtype, 'shape': shape, 'data_offsets': [begin, end]}
+    a = {'__metadata__': {'format': 'pt'}, 't': tensor('F32', [2, 2], 0, 16), 'u': tensor('BF16', [3], 16, 22)}
+    b = {'v': tensor('F16', [], 0, 2), 'w': tensor('F32', [0, 5], 2, 2)}
+    index = {'metadata': {'total_size': 24}, 'weight_map': {'t': 'a', 'u': 'a', 'v': 'b', 'w': 'b'}}
+    for flags in 0, 4, 8:
+        seed('safetensors', json.dumps(a).encode() + bytes((flags,)))
+    seed('safetensors', b'\0'.join(json.dumps(v).encode() for v in (index, a, b)) + b'\x02')
+    seed('safetensors', b'\0'.join(json.dumps(v).encode() for v in (index, a, b)) + b'\x12')
+    text = json.dumps(a).encode()
+    seed('safetensors', len(text).to_bytes(8, 'little') + text + bytes(22) + b'\x01')
+    seed('safetensors', b'version https://git-lfs\x01')
+
+
+def settings():
+    example = read('config', 'example.json')
+    for command in range(4):
+        seed('config', example + bytes((command,)))
+        seed('config', b'{}\0--help' + bytes((command,)))
+    for args in (['--max-seqs', '4', '--step-tokens=64', '--listen', 'a:1', '--listen=b:2', '--insecure'],
+                 ['--no-insecure', '--kv-cache', '1.5GiB', '--print-config'], ['--request-timeout', '90'],
+                 ['--max-seq', '4'], ['-x'], ['--', 'a', 'b'], ['--kv-block', '48'], ['--key-rpm', '1e2']):
+        for command in 0, 1, 2:
+            seed('config', b'{"log-level": "warn"}\0' + '\0'.join(args).encode() + bytes((command,)))
+    for text in ('sk-one', '# none\n', 'sk-one rpm=60 tpm=100000 concurrent=4 # c\n\nsk-two\r\n', 'a\na',
+                 'key rpm=99999999999', 'key rpm=', 'key x=1', '\x01', 'k\xe9y', ' \t lead rpm=0'):
+        seed('key_file', text)
+    for text in ('', ' ', 'abc abca bc', '</s><unk>', '\u00e9\u4f60\U0001f999', '\u2581x', 'ABCDEFGHIJKLMNO', 'a  b'):
+        seed('detokenizer', text)
+    seed('detokenizer', b'\xf0\x9f\x41\xa6')
+
+
 pictures()
 chats()
 texts()
 heads()
+checkpoints()
+settings()
