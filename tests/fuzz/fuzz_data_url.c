@@ -22,6 +22,8 @@ static void check_kind(cog_url_kind kind, const char *url, size_t len)
     REQUIRE(is_web == (kind == COG_URL_WEB));
     if (is_data)
         REQUIRE(kind == COG_URL_DATA || kind == COG_URL_NOT_BASE64 || kind == COG_URL_NOT_IMAGE);
+    else if (starts(url, len, "file:"))
+        REQUIRE(kind == COG_URL_FILE);
     else if (!is_web)
         REQUIRE(kind == (memchr(url, ':', len) ? COG_URL_OTHER : COG_URL_BARE));
 }

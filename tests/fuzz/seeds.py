@@ -167,8 +167,19 @@ def settings():
     seed('detokenizer', b'\xf0\x9f\x41\xa6')
 
 
+def streams():
+    chunk = ('{"id":"c","choices":[{"index":0,"delta":{"content":"a\u00e9"},"finish_reason":null}],'
+             '"usage":{"prompt_tokens":7,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":3}}}')
+    for end in '\n', '\r', '\r\n':
+        lines = ['data: ' + chunk, '', ': ping', '', 'event: x', 'data:a', 'data', 'data: b', '', 'data: [DONE]', '', '']
+        seed('sse_read', end.join(lines).encode() + b'\x05')
+    for body in ('{"error":{"message":"no"}}', '{"error":"no"}', '{"data":[{"id":"m"}]}', '{"choices":[{"message":{"content":"x"}}]}'):
+        seed('sse_read', 'data: ' + body + '\n\n0')
+
+
 pictures()
 chats()
+streams()
 texts()
 heads()
 checkpoints()
