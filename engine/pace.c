@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 /* Two tables: what n streams take alone, and what r rows of prompts add to whatever streams there
  * are. Both in buckets, eight to a doubling, with the last few samples each, of which the cautious
@@ -199,6 +200,49 @@ static int rows_for(const cog_pace *p, double room_ns, int least)
     return number_of(bucket_of(rows));
 }
 
+/* Known, and since things changed: buckets that are compared have to be of one time. */
+static bool is_comparable(const cog_pace *p, int bucket)
+{
+    return is_more_kept(p, bucket) && p->more[bucket].last > p->changed_mixed;
+}
+
+/* The bucket that is farthest from `at`, half an octave at least; -1 for none. */
+static int farthest(const cog_pace *p, int at)
+{
+    int best = -1;
+
+    for (int b = 0; b < BUCKETS; b++)
+        if (is_comparable(p, b) && abs(b - at) >= HALF_OCTAVE &&
+            (best < 0 || abs(b - at) > abs(best - at)))
+            best = b;
+    return best;
+}
+
+/* `rows`, for which there is room, or as many more as cost no more than the fixed cost that comes
+ * with any, for up to twice the room. Two buckets tell the fixed cost; where only one is known, one
+ * step tries the other. */
+static int worth_their_cost(const cog_pace *p, int rows, double room_ns, int least)
+{
+    int at = bucket_of(rows < least ? least : rows), far = farthest(p, at), most;
+    double slope, fixed, spent, here = p->more[at].value;
+
+    if (!is_comparable(p, at))
+        return rows;
+    if (far < 0 && at - HALF_OCTAVE >= bucket_of(least))
+        return number_of(at - PER_OCTAVE >= bucket_of(least) ? at - PER_OCTAVE : bucket_of(least));
+    if (far < 0)
+        return here <= room_ns ? number_of(at + HALF_OCTAVE) : rows;
+    slope = (p->more[far].value - here) / (number_of(far) - number_of(at));
+    fixed = here - slope * number_of(at);
+    spent = fmin(2 * fixed, 2 * room_ns);
+    if (slope <= 0 || spent <= fmax(here, room_ns)) /* rows of two kinds, or not worth it */
+        return rows;
+    most = 2 * number_of(far > at ? far : at);
+    if (slope * most > spent - fixed)
+        most = (int)((spent - fixed) / slope);
+    return most > rows ? number_of(bucket_of(most)) : rows;
+}
+
 /* Whether a step was as expected. Forgets, in effect, what was seen before it when it is one more
  * of several that were not: to wait until the old samples are outvoted would take too long, because
  * with a prompt in every step, streams are seldom seen alone. */
@@ -231,9 +275,9 @@ static void observe_mixed(cog_pace *p, int n, int rows, double ns)
 
     if (alone <= 0)
         return;
-    while (low >= 0 && !is_more_kept(p, low))
+    while (low >= 0 && !is_comparable(p, low))
         low--;
-    while (high < BUCKETS && !is_more_kept(p, high))
+    while (high < BUCKETS && !is_comparable(p, high))
         high++;
     if (low >= 0)
         least += p->more[low].value;
@@ -285,7 +329,7 @@ int cog_pace_rows(const cog_pace *p, int n_streams, uint64_t vision_ns)
         return 0;
     least = most < COG_PACE_MIN_ROWS ? most : COG_PACE_MIN_ROWS;
     room = room_ns(p, n_streams) - (double)vision_ns;
-    rows = rows_for(p, room, least);
+    rows = worth_their_cost(p, rows_for(p, room, least), room, least);
     if (rows == 0 && vision_ns > 0 && p->had_prompts)
         return 0;
     return rows < least ? least : rows > most ? most : rows;

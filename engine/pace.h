@@ -6,6 +6,11 @@
  * slice included, or the smallest piece of work there is (COG_PACE_MIN_ROWS rows of prompts, one
  * tower layer of one picture) where that is longer. Without streams there is no bound.
  *
+ * Where prompts have a fixed cost, of whatever number of rows (the vision expert's weights are to
+ * be read), so few rows would be all cost and no gain that the server could do a fraction of its
+ * work: as many rows as cost no more than the fixed cost are had even beyond `stretch`, for up to
+ * twice the room that it leaves.
+ *
  * Pictures and prompts take turns: a step's room goes to one of them, because both have costs that
  * do not shrink with the piece (weights to be read). So of two steps in a row with streams, one at
  * least may have COG_PACE_MIN_ROWS rows of prompts or more, and one a slice. A turn that the other
@@ -35,7 +40,8 @@ uint64_t cog_pace_vision_ns(const cog_pace *p, int n_streams, int n_prompt_waiti
 /* Rows of prompts that the next step may have after a vision slice of vision_ns, 0 for none: at
  * least COG_PACE_MIN_ROWS as far as max_rows has room, or 0 in two cases, never twice in a row: the
  * slice took what room there was, or it is time to see what so many streams alone take, which steps
- * that always have prompts would never show. */
+ * that always have prompts would never show. On a device with a lane for pictures vision_ns is 0:
+ * what a slice beside a step costs shows in what the step takes. */
 int cog_pace_rows(const cog_pace *p, int n_streams, uint64_t vision_ns);
 
 #endif
