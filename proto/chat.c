@@ -46,6 +46,7 @@ static const cog_field fields[] = {
     CUSTOM("stop", COG_FIELD_ANY),
     INT(seed, 0, 0),
     { "stream", COG_FIELD_BOOL, COG_FIELD_STORE, AT(stream), 0, 0, false, 0 },
+    { "return_metrics", COG_FIELD_BOOL, COG_FIELD_STORE, AT(return_metrics), 0, 0, false, 0 },
     CUSTOM("stream_options", COG_FIELD_OBJECT),
     REFUSE("logprobs", COG_FIELD_BOOL, 0),
     { "top_logprobs", COG_FIELD_INT, COG_FIELD_CUSTOM, 0, 0, 20, false, 0 },

@@ -71,7 +71,7 @@ typedef struct cog_chat {
     bool has_seed;
     int64_t priority;  /* -100..100, smaller first */
     bool cache_prompt; /* may take from the caches and leave something there */
-    bool stream, include_usage, continuous_usage;
+    bool stream, include_usage, continuous_usage, return_metrics;
     cog_chat_form form;
     const char *stop[COG_CHAT_MAX_STOPS];
     int n_stop;

@@ -15,6 +15,23 @@ static void write_usage(cog_buf *out, const cog_chat_usage *u)
                    u->cached_tokens, u->image_tokens, u->prompt_tokens - u->image_tokens);
 }
 
+static void write_metrics(cog_buf *out, const cog_chat_metrics *m)
+{
+    if (!m)
+        return;
+    cog_buf_printf(out,
+                   ",\"metrics\":{\"time_to_first_token_ms\":%.3f,\"generation_time_ms\":%.3f,"
+                   "\"queue_time_ms\":%.3f,\"image_decode_ms\":%.3f,\"vision_encode_ms\":%.3f,"
+                   "\"prefill_ms\":%.3f,\"mean_itl_ms\":",
+                   m->time_to_first_token_ms, m->generation_time_ms, m->queue_time_ms,
+                   m->image_decode_ms, m->vision_encode_ms, m->prefill_ms);
+    if (m->mean_itl_ms < 0)
+        cog_buf_puts(out, "null");
+    else
+        cog_buf_printf(out, "%.3f", m->mean_itl_ms);
+    cog_buf_printf(out, ",\"tokens_per_second\":%.3f}", m->tokens_per_second);
+}
+
 static void write_head(cog_buf *out, const cog_chat_head *head, const char *object)
 {
     cog_buf_puts(out, "{\"id\":\"chatcmpl-");
@@ -44,6 +61,7 @@ void cog_chat_write_response(cog_buf *out, const cog_chat_head *head,
     }
     cog_buf_puts(out, "],\"usage\":");
     write_usage(out, usage);
+    write_metrics(out, usage->metrics);
     cog_buf_puts(out, "}");
 }
 
@@ -61,7 +79,8 @@ void cog_chat_stream_fini(cog_chat_stream *st)
     cog_buf_fini(&st->prefix);
 }
 
-static void end_chunk(cog_buf *out, const cog_chat_stream *st, const cog_chat_usage *usage)
+static void end_chunk(cog_buf *out, const cog_chat_stream *st, const cog_chat_usage *usage,
+                      const cog_chat_metrics *metrics)
 {
     cog_buf_puts(out, "]");
     if (st->continuous_usage) {
@@ -70,6 +89,7 @@ static void end_chunk(cog_buf *out, const cog_chat_stream *st, const cog_chat_us
     } else if (st->include_usage) {
         cog_buf_puts(out, ",\"usage\":null");
     }
+    write_metrics(out, metrics);
     cog_buf_puts(out, "}\n\n");
 }
 
@@ -81,7 +101,7 @@ void cog_chat_stream_role(cog_buf *out, const cog_chat_stream *st, int choice,
                    "{\"index\":%d,\"delta\":{\"role\":\"assistant\",\"content\":\"\","
                    "\"refusal\":null},\"logprobs\":null,\"finish_reason\":null}",
                    choice);
-    end_chunk(out, st, usage);
+    end_chunk(out, st, usage, NULL);
 }
 
 void cog_chat_stream_text(cog_buf *out, const cog_chat_stream *st, int choice, const char *text,
@@ -91,7 +111,7 @@ void cog_chat_stream_text(cog_buf *out, const cog_chat_stream *st, int choice, c
     cog_buf_printf(out, "{\"index\":%d,\"delta\":{\"content\":\"", choice);
     cog_json_write_text(out, text, len);
     cog_buf_puts(out, "\"},\"logprobs\":null,\"finish_reason\":null}");
-    end_chunk(out, st, usage);
+    end_chunk(out, st, usage, NULL);
 }
 
 void cog_chat_stream_finish(cog_buf *out, const cog_chat_stream *st, int choice, const char *finish,
@@ -104,7 +124,7 @@ void cog_chat_stream_finish(cog_buf *out, const cog_chat_stream *st, int choice,
                    choice, finish);
     cog_json_write_string(out, stop_reason);
     cog_buf_puts(out, "}");
-    end_chunk(out, st, usage);
+    end_chunk(out, st, usage, st->include_usage ? NULL : usage->metrics);
 }
 
 void cog_chat_stream_end(cog_buf *out, const cog_chat_stream *st, const cog_chat_usage *usage)
@@ -113,6 +133,7 @@ void cog_chat_stream_end(cog_buf *out, const cog_chat_stream *st, const cog_chat
         cog_buf_add(out, st->prefix.data, st->prefix.len);
         cog_buf_puts(out, "],\"usage\":");
         write_usage(out, usage);
+        write_metrics(out, usage->metrics);
         cog_buf_puts(out, "}\n\n");
     }
     cog_sse_done(out);

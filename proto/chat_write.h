@@ -14,8 +14,20 @@ typedef struct cog_chat_head {
     const char *model, *fingerprint;
 } cog_chat_head;
 
+/* Where the time of a request with one choice went, in milliseconds. */
+typedef struct cog_chat_metrics {
+    double time_to_first_token_ms; /* from the last byte of the request */
+    double generation_time_ms;     /* from the first token to the last */
+    double queue_time_ms, image_decode_ms, vision_encode_ms, prefill_ms;
+    double mean_itl_ms;       /* between tokens; below 0, written as null: there was only one */
+    double tokens_per_second; /* from the last byte of the request to the last token */
+} cog_chat_metrics;
+
 typedef struct cog_chat_usage {
     int prompt_tokens, image_tokens, cached_tokens, completion_tokens;
+    /* Borrowed; NULL: not asked for. Goes beside the usage of a whole answer, and of a stream's
+     * usage chunk, or without one into the chunk with the finish reason. */
+    const cog_chat_metrics *metrics;
 } cog_chat_usage;
 
 typedef struct cog_chat_choice {

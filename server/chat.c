@@ -41,6 +41,8 @@ typedef struct chat_job {
 
     int n, n_stop;
     bool stream, include_usage, continuous_usage;
+    bool has_metrics; /* the answer has them */
+    cog_chat_metrics metrics;
     char *stop[COG_MAX_STOPS]; /* owned; for stop_reason */
     cog_buf ignored;
     cog_chat_stream writer;
@@ -240,6 +242,7 @@ static void build_request(chat_job *j)
     j->stream = c->stream;
     j->include_usage = c->include_usage;
     j->continuous_usage = c->continuous_usage;
+    j->has_metrics = c->return_metrics && c->n == 1;
     j->choices = cog_array(cog_chat_choice, (size_t)j->n);
     j->pace = cog_array(cog_pace, (size_t)j->n);
     j->usage.prompt_tokens = r->prompt.n_tokens;
@@ -482,10 +485,12 @@ static void after_fetch(cog_fetch *f)
         cog_log(COG_INFO, "event=picture_not_fetched id=%s curl=%d status=%d", x->id, f->curl_code,
                 f->http_status);
     cog_picture_source_fetched(&j->source, x->server->cfg.image.max_bytes, &j->err);
-    if (end_work(j))
+    if (end_work(j)) {
         start_work(j, read_picture, after_read);
-    else
+    } else {
         x->server->n_preparing--;
+        cog_metrics_picture(x, j->err.code, j->err.code == COG_API_NONE);
+    }
     let_go(x);
 }
 
@@ -650,6 +655,19 @@ static void on_text(chat_job *j, const cog_event *ev)
     cog_exchange_send(j->x);
 }
 
+/* The last chunk tells the metrics, which only the END has. */
+static bool is_finish_late(const chat_job *j)
+{
+    return j->has_metrics && !j->include_usage;
+}
+
+static void write_finish(chat_job *j, int choice)
+{
+    const cog_chat_choice *c = &j->choices[choice];
+
+    cog_chat_stream_finish(&j->x->out, &j->writer, choice, c->finish, c->stop_reason, &j->usage);
+}
+
 static void on_finish(chat_job *j, const cog_event *ev)
 {
     cog_chat_choice *c = &j->choices[ev->choice];
@@ -657,11 +675,10 @@ static void on_finish(chat_job *j, const cog_event *ev)
     c->finish = ev->finish == COG_FINISH_LENGTH ? "length" : "stop";
     j->x->record.is_length |= ev->finish == COG_FINISH_LENGTH;
     c->stop_reason = ev->stop >= 0 && ev->stop < j->n_stop ? j->stop[ev->stop] : NULL;
-    if (!j->stream)
+    if (!j->stream || is_finish_late(j))
         return;
     begin_stream(j);
-    cog_chat_stream_finish(&j->x->out, &j->writer, ev->choice, c->finish, c->stop_reason,
-                           &j->usage);
+    write_finish(j, ev->choice);
     cog_exchange_send(j->x);
 }
 
@@ -711,10 +728,17 @@ static void answer(chat_job *j, const cog_event *ev)
         cog_exchange_fail_code(x, COG_API_INTERNAL);
         return;
     }
+    if (j->has_metrics) {
+        cog_record_measure(&j->metrics, &x->record);
+        j->usage.metrics = &j->metrics;
+    }
     if (!j->stream) {
         answer_whole(j, &ev->usage);
         return;
     }
+    begin_stream(j);
+    if (is_finish_late(j))
+        write_finish(j, 0);
     cog_chat_stream_end(&x->out, &j->writer, &j->usage);
     x->is_stream_done = true;
     cog_exchange_send(x);

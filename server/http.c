@@ -433,7 +433,7 @@ static enum MHD_Result on_complete_request(cog_exchange *x)
 {
     if (!x->is_begun) {
         x->is_begun = true;
-        x->begin_ns = cog_now_ns();
+        x->begin_ns = x->record.begin_ns = cog_now_ns();
         if (x->server->cfg.request_timeout_ms > 0)
             x->deadline_ns = x->begin_ns + (uint64_t)x->server->cfg.request_timeout_ms * 1000000;
         enter(x->conn, COG_CONN_BUSY);

@@ -305,6 +305,8 @@ static void write_picture_results(page *p, int format)
         COG_API_IMAGE_FILE_SIZE,  COG_API_IMAGE_BROKEN,    COG_API_IMAGE_TOO_LARGE,
         COG_API_IMAGE_MEDIA_TYPE, COG_API_IMAGE_TOO_SMALL,
     };
+    static const cog_api_code downloads[] = { COG_API_IMAGE_DOWNLOAD,
+                                              COG_API_IMAGE_DOWNLOAD_LATER };
     static const char *const formats[COG_N_FORMATS] = { "jpeg", "png", "webp", "gif", "unknown" };
     const uint64_t *n = p->m->images[format];
     uint64_t other = 0;
@@ -320,7 +322,8 @@ static void write_picture_results(page *p, int format)
         ADD(cog_api_error_name(faults[i]), n[faults[i]]);
         other -= n[faults[i]];
     }
-    ADD("error", other);
+    ADD(cog_api_error_name(downloads[0]), n[downloads[0]] + n[downloads[1]]);
+    ADD("error", other - n[downloads[0]] - n[downloads[1]]);
     ADD("abandoned", p->m->abandoned_images[format]);
 #undef ADD
 }

@@ -207,6 +207,28 @@ void cog_record_usage(cog_record *r, const cog_usage *usage)
     cog_record_enter(r, COG_AT_WRITE);
 }
 
+static double ms(uint64_t ns)
+{
+    return (double)ns * 1e-6;
+}
+
+void cog_record_measure(cog_chat_metrics *out, const cog_record *r)
+{
+    const uint64_t *ns = r->usage.stage_ns;
+    uint64_t whole_ns = r->last_ns - r->begin_ns;
+
+    *out = (cog_chat_metrics){
+        .time_to_first_token_ms = ms((r->written_ns ? r->written_ns : r->first_ns) - r->begin_ns),
+        .generation_time_ms = ms(r->last_ns - r->first_ns),
+        .queue_time_ms = ms(ns[COG_STAGE_ENCODE_WAIT] + ns[COG_STAGE_QUEUE]),
+        .image_decode_ms = ms(r->ns[COG_AT_IMAGE_DECODE]),
+        .vision_encode_ms = ms(ns[COG_STAGE_ENCODE]),
+        .prefill_ms = ms(ns[COG_STAGE_PREFILL]),
+        .mean_itl_ms = r->n_gaps ? ms(r->gap_ns) / (double)r->n_gaps : -1,
+        .tokens_per_second = whole_ns ? r->usage.completion_tokens / ((double)whole_ns * 1e-9) : 0,
+    };
+}
+
 void cog_record_left(cog_record *r)
 {
     if (r->has_left)

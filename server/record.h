@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "proto/api_error.h"
+#include "proto/chat_write.h"
 #include "server/head.h"
 
 #include <stdbool.h>
@@ -85,6 +86,7 @@ typedef struct cog_record {
     bool is_finished;   /* the client has had the whole answer */
     bool is_submitted;  /* the engine took it */
     cog_at at, left_at; /* left_at: where it was when the client left */
+    uint64_t begin_ns;  /* the last byte of the request came */
     uint64_t since_ns, done_ns; /* since it is there; when the connection was done with it */
     uint64_t ns[COG_N_AT];      /* spent in each place left */
     uint64_t decode_ns;         /* when its picture's turn came; 0: it has not */
@@ -123,6 +125,9 @@ uint64_t cog_record_token(cog_record *r, cog_pace *pace, int n_tokens);
 
 /* The engine's END: its stages are known, and the request is in COG_AT_WRITE. */
 void cog_record_usage(cog_record *r, const cog_usage *usage);
+
+/* What the client is told about its request; the engine has ended it well, with one choice. */
+void cog_record_measure(cog_chat_metrics *out, const cog_record *r);
 
 void cog_record_left(cog_record *r);
 

@@ -461,6 +461,37 @@ def the_log_is_json_and_tells_no_secrets():
         assert secret not in text, secret
 
 
+def an_answer_tells_its_times():
+    """In the header and in the member; parts are no more than the whole, and agree."""
+    with Server(BINARY, MODEL) as server:
+        for fields in ({}, {'stream': True}, {'stream': True, 'stream_options': {
+                'include_usage': True}}):
+            body = question('What is shown?', picture_part(pictures.scene(len(fields) + 5)),
+                            max_tokens=9, return_metrics=True, **fields)
+            begin = time.monotonic()
+            if fields:
+                connection, answer = server.stream(body)
+                chunks = stream_chunks(answer)
+                connection.close()
+                metrics = [c['metrics'] for c in chunks if 'metrics' in c]
+                assert len(metrics) == 1 and 'metrics' in chunks[-1], chunks
+            else:
+                _, head, data = server.chat(body)
+                metrics = [data['metrics']]
+                parts = dict(re.findall(r'(\w+);dur=([0-9.]+)', head['Server-Timing']))
+                assert list(parts) == ['queue', 'decode_image', 'encode', 'prefill', 'generate']
+                assert all(abs(float(parts[k]) - metrics[0][v]) < 0.06 for k, v in (
+                    ('queue', 'queue_time_ms'), ('decode_image', 'image_decode_ms'),
+                    ('encode', 'vision_encode_ms'), ('prefill', 'prefill_ms'))), (parts, metrics)
+                assert sum(map(float, parts.values())) < float(head['openai-processing-ms']) + 2
+            took, m = (time.monotonic() - begin) * 1000, metrics[0]
+            assert all(m[k] > 0 for k in ('image_decode_ms', 'vision_encode_ms', 'prefill_ms')), m
+            before = (m['queue_time_ms'] + m['image_decode_ms'] + m['vision_encode_ms']
+                      + m['prefill_ms'])
+            assert before < m['time_to_first_token_ms'] + 0.1 < took + 0.1, (m, took)
+            assert m['generation_time_ms'] < took, (m, took)
+
+
 def logged(server):
     """The lines of requests by id; every line of the log must be an object."""
     lines = [json.loads(line) for line in server.log().splitlines()]
@@ -470,6 +501,7 @@ def logged(server):
 
 TESTS = [the_parser_is_strict, all_names_are_there, numbers_are_those_of_the_answers,
          counters_hold_under_load_with_aborts, waiting_counts_image_stages, promtool_accepts_it,
-         prometheus_scrapes_it, the_log_is_json_and_tells_no_secrets]
+         prometheus_scrapes_it, an_answer_tells_its_times,
+         the_log_is_json_and_tells_no_secrets]
 tap.need_model(MODEL)
 sys.exit(tap.run(TESTS))

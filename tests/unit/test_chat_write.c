@@ -44,6 +44,53 @@ static void whole(void **state)
     cog_buf_fini(&out);
 }
 
+#define METRICS                                                                     \
+    "\"metrics\":{\"time_to_first_token_ms\":1.500,\"generation_time_ms\":20.000,"  \
+    "\"queue_time_ms\":0.000,\"image_decode_ms\":3.000,\"vision_encode_ms\":4.000," \
+    "\"prefill_ms\":5.000,\"mean_itl_ms\":null,\"tokens_per_second\":46.500}"
+
+/* Beside the usage, and without one in the chunk that finishes; nowhere else, and never twice. */
+static void metrics_go_out_once(void **state)
+{
+    const cog_chat_metrics metrics = { .time_to_first_token_ms = 1.5,
+                                       .generation_time_ms = 20,
+                                       .image_decode_ms = 3,
+                                       .vision_encode_ms = 4,
+                                       .prefill_ms = 5,
+                                       .mean_itl_ms = -1,
+                                       .tokens_per_second = 46.5 };
+    cog_chat_usage with = usage;
+    cog_chat_choice choice = { .finish = "stop" };
+
+    with.metrics = &metrics;
+    for (int form = 0; form < 5; form++) { /* a stream's options are two bits; a whole answer */
+        cog_chat_stream st;
+        cog_buf out = { 0 };
+        const char *at;
+
+        if (form == 4) {
+            cog_chat_write_response(&out, &head, &choice, 1, &with);
+        } else {
+            cog_chat_stream_init(&st, &head, form & 1, form & 2);
+            cog_chat_stream_role(&out, &st, 0, &with);
+            cog_chat_stream_text(&out, &st, 0, "x", 1, &with);
+            cog_chat_stream_finish(&out, &st, 0, "stop", NULL, &with);
+            cog_chat_stream_end(&out, &st, &with);
+            cog_chat_stream_fini(&st);
+        }
+        at = strstr(out.data, "," METRICS "}");
+        assert_non_null(at);
+        assert_null(strstr(at + 12, "\"metrics\""));
+        if (form < 4) {
+            const char *usage_chunk = strstr(out.data, "\"choices\":[],");
+            assert_true(strstr(out.data, "\"finish_reason\":\"stop\"") < at);
+            assert_true((usage_chunk != NULL) == (form & 1));
+            assert_true(!usage_chunk || usage_chunk < at);
+        }
+        cog_buf_fini(&out);
+    }
+}
+
 static void write_all(cog_buf *out, bool include_usage, bool continuous_usage)
 {
     cog_chat_stream st;
@@ -89,6 +136,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole),
+        cmocka_unit_test(metrics_go_out_once),
         cmocka_unit_test(streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

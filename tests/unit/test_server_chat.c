@@ -4,6 +4,7 @@
 #include "tests/unit/server_fixture.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,9 @@ static void whole_answer(void **state)
     assert_string_equal(response_header(&r, "Content-Type"), "application/json");
     assert_string_equal(response_header(&r, "Cache-Control"), "no-store");
     assert_non_null(response_header(&r, "openai-processing-ms"));
-    assert_non_null(response_header(&r, "Server-Timing"));
+    assert_string_equal(response_header(&r, "Server-Timing"),
+                        "queue;dur=1.0, decode_image;dur=0.0, encode;dur=0.0, prefill;dur=2.0, "
+                        "generate;dur=3.0");
     assert_int_equal(strncmp(id, "chatcmpl-", 9), 0);
     assert_string_equal(response_header(&r, "x-request-id"), id + 9);
     assert_string_equal(json_string_value(json_object_get(root, "object")), "chat.completion");
@@ -192,6 +195,96 @@ static void streamed_choices_and_usage(void **state)
     assert_int_equal(json_integer_value(json_object_get(st.usage, "completion_tokens")), 4);
     assert_non_null(strstr(r.body.data, "\"usage\":null"));
     json_decref(st.usage);
+    response_fini(&r);
+}
+
+static double number_in(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+
+    assert_true(json_is_number(v));
+    return json_number_value(v);
+}
+
+/* The double's stages are 1, 2 and 3 ms; its tokens come 5 ms apart. */
+static void check_metrics(const json_t *m)
+{
+    double first = number_in(m, "time_to_first_token_ms");
+    double generation = number_in(m, "generation_time_ms");
+
+    assert_int_equal(json_object_size(m), 8);
+    assert_true(first >= 0 && generation >= 10);
+    assert_true(number_in(m, "queue_time_ms") == 1 && number_in(m, "prefill_ms") == 2);
+    assert_true(number_in(m, "image_decode_ms") == 0 && number_in(m, "vision_encode_ms") == 0);
+    assert_true(fabs(number_in(m, "mean_itl_ms") - generation / 2) < 0.01);
+    assert_true(number_in(m, "tokens_per_second") > 0);
+    assert_true(number_in(m, "tokens_per_second") < 3000 / generation);
+}
+
+static void whole_answers_tell_metrics(void **state)
+{
+    fixture *f = *state;
+    http_response r = chat(f, "count=3 every=5", ",\"return_metrics\":true");
+    json_t *root = body_of(&r);
+
+    check_metrics(json_object_get(root, "metrics"));
+    json_decref(root);
+    response_fini(&r);
+    r = chat(f, "count=1", ",\"return_metrics\":true");
+    root = body_of(&r);
+    assert_true(json_is_null(json_object_get(json_object_get(root, "metrics"), "mean_itl_ms")));
+    json_decref(root);
+    response_fini(&r);
+}
+
+static void streams_tell_metrics_at_the_end(void **state)
+{
+    static const char *const more[] = { "", ",\"stream_options\":{\"include_usage\":true}" };
+    fixture *f = *state;
+
+    for (int i = 0; i < 2; i++) {
+        char *fields = cog_sprintf(",\"stream\":true,\"return_metrics\":true%s", more[i]);
+        http_response r = chat(f, "count=3 every=5", fields);
+        const char *at = strstr(r.body.data, ",\"metrics\":");
+        struct stream st;
+        json_t *m;
+
+        assert_non_null(at);
+        m = json_loads(strchr(at, '{'), JSON_DISABLE_EOF_CHECK, NULL);
+        check_metrics(m);
+        assert_null(strstr(at + 12, "\"metrics\":"));
+        assert_true(strstr(r.body.data, "\"finish_reason\":\"stop\"") < at);
+        parse_stream(&st, &r);
+        assert_string_equal(st.order, i ? "rtttfu" : "rtttf");
+        json_decref(m);
+        json_decref(st.usage);
+        response_fini(&r);
+        cog_free(fields);
+    }
+}
+
+/* Several choices have no one time; who did not ask is told none. */
+static void no_metrics_otherwise(void **state)
+{
+    static const char *const more[] = { "", ",\"return_metrics\":false",
+                                        ",\"return_metrics\":true,\"n\":2",
+                                        ",\"return_metrics\":true,\"n\":2,\"stream\":true" };
+    fixture *f = *state;
+    http_response r;
+
+    for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
+        r = chat(f, "count=2", more[i]);
+        assert_int_equal(r.status, 200);
+        assert_null(strstr(r.body.data, "\"metrics\""));
+        response_fini(&r);
+    }
+    r = chat(f, "count=2", ",\"return_metrics\":1");
+    assert_string_equal(error_code(&r), "invalid_type");
+    response_fini(&r);
+    r = chat(f, "count=9 fail=2", ",\"stream\":true,\"return_metrics\":true");
+    assert_null(strstr(r.body.data, "\"finish_reason\":\"stop\""));
+    assert_null(strstr(r.body.data, "\"metrics\""));
+    assert_non_null(strstr(r.body.data, "internal_error"));
     response_fini(&r);
 }
 
@@ -576,6 +669,9 @@ int main(void)
         STARTED(choices_and_length),
         STARTED(streamed_answer),
         STARTED(streamed_choices_and_usage),
+        STARTED(whole_answers_tell_metrics),
+        STARTED(streams_tell_metrics_at_the_end),
+        STARTED(no_metrics_otherwise),
         STARTED(stream_equals_whole),
         STARTED(stop_reason),
         STARTED(running_usage),
