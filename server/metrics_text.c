@@ -372,7 +372,7 @@ static void write_engine(page *p)
     counter(p, "cogwheel_preemptions_total", NULL, st->preemptions,
             "Times that a running request gave its pages back and waited again.");
     gauge(p, "cogwheel_engine_heartbeat_age_seconds", NULL,
-          beat && now > beat ? (double)(now - beat) * 1e-9 : 0,
+          p->state.phase == COG_ENGINE_READY && now > beat ? (double)(now - beat) * 1e-9 : 0,
           "Since the engine last began a step or a wait; it beats once a second when idle.");
 }
 

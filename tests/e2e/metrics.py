@@ -195,6 +195,25 @@ def all_names_are_there():
         assert all(f.help.endswith('.') for f in families.values())
 
 
+def the_manual_has_them_all():
+    """docs/operating.md has a row for each name, and no row for a name that is none."""
+    path = os.path.join(os.path.dirname(__file__), '..', '..', 'docs', 'operating.md')
+    with open(path, encoding='utf-8') as f:
+        manual = f.read()
+    chapter = manual[manual.index('\n## Metrics\n'):]
+    chapter = chapter[:chapter.index('\n## ', 5)]
+    rows = {}
+    for row in re.findall(r'^\| (`.*?) \| (.*?) \|', chapter, re.M):
+        for name in re.findall(r'`([\w:]+)(?:\{.*?\})?`', row[0]):
+            assert name not in rows, name
+            rows[name] = row[1]
+    with Server(BINARY, MODEL) as server:
+        families = page(server)
+    assert rows.keys() == families.keys(), rows.keys() ^ families.keys()
+    for name, kinds in rows.items():
+        assert families[name].type in kinds, (name, kinds)
+
+
 def numbers_are_those_of_the_answers():
     """Tokens, pictures, requests and times of a few answers, to the last one."""
     with Server(BINARY, MODEL) as server:
@@ -499,7 +518,8 @@ def logged(server):
     return {line['id']: line for line in lines if line['event'] == 'request'}
 
 
-TESTS = [the_parser_is_strict, all_names_are_there, numbers_are_those_of_the_answers,
+TESTS = [the_parser_is_strict, all_names_are_there, the_manual_has_them_all,
+         numbers_are_those_of_the_answers,
          counters_hold_under_load_with_aborts, waiting_counts_image_stages, promtool_accepts_it,
          prometheus_scrapes_it, an_answer_tells_its_times,
          the_log_is_json_and_tells_no_secrets]
