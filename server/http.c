@@ -31,7 +31,7 @@ enum {
     STREAM_BLOCK = 16384,
     PUMP_TURNS = 4,
     DROP_BYTES = 64 << 20,  /* of a refused body: answering before it ends would lose the answer */
-    SPARE_CONNECTIONS = 64, /* MHD's own limit must never be the one that is met */
+    SPARE_CONNECTIONS = 16, /* MHD's own limit must never be the one that is met */
 };
 
 struct cog_watch {
@@ -209,7 +209,7 @@ static void add_headers(struct MHD_Response *res, const cog_exchange *x)
         MHD_add_response_header(res, r->header[i].name, r->header[i].value);
         closes |= strcmp(r->header[i].name, "Connection") == 0;
     }
-    if (x->server->phase != COG_SERVER_SERVING && !closes)
+    if (!closes && (x->server->phase != COG_SERVER_SERVING || (x->conn && x->conn->is_extra)))
         MHD_add_response_header(res, "Connection", "close");
 }
 
@@ -330,6 +330,12 @@ static int judge(cog_exchange *x, cog_api_error *err)
     x->record.is_work = route && route->needs_engine && !routing.code;
     if (x->record.is_work)
         cog_metrics_begin(x);
+    if (x->conn->is_extra && !(route && route->is_open)) {
+        s->metrics.refused_connections++;
+        cog_api_error_set(err, COG_API_OVERLOADED, NULL, "The server has too many connections.");
+        err->retry_after_ms = 1000;
+        return COG_EINVAL;
+    }
     if (!is_options && !(route && cog_route_is_open(s, route))) {
         x->client = cog_auth_find(s, h, err);
         if (!x->client)
@@ -539,6 +545,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         c = cog_new(cog_conn);
         c->server = s;
+        c->is_extra = !sh->is_metrics && s->n_open >= s->cfg.max_connections;
         c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         enter(c, COG_CONN_NEW);
         c->next = s->conns;
@@ -590,7 +597,7 @@ static int open_shard(cog_server *s, cog_shard *sh, cog_err *err)
     const union MHD_DaemonInfo *info;
     unsigned flags =
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    unsigned limit = (unsigned)s->cfg.max_connections + SPARE_CONNECTIONS;
+    unsigned limit = (unsigned)s->cfg.max_connections + COG_PROBE_CONNECTIONS + SPARE_CONNECTIONS;
 
     sh->server = s;
     sh->daemon = MHD_start_daemon(

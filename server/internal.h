@@ -39,6 +39,7 @@ typedef struct cog_exchange cog_exchange;
 enum {
     COG_MAX_SHARDS = 32,
     COG_MAX_REPLY_HEADERS = 10,
+    COG_PROBE_CONNECTIONS = 64, /* beyond max_connections, read for the sake of probes */
     COG_N_SIGNALS = 3,
     COG_ID_SIZE = 129, /* bytes of a request id with its NUL */
 };
@@ -57,7 +58,8 @@ typedef enum cog_conn_phase {
 typedef struct cog_conn {
     struct cog_conn *prev, *next;
     cog_server *server;
-    int fd; /* MHD's: shut down here, never closed */
+    int fd;        /* MHD's: shut down here, never closed */
+    bool is_extra; /* beyond max_connections when it came */
     cog_conn_phase phase;
     uint64_t phase_ns, body_ns; /* when the phase began; when body bytes last came */
 } cog_conn;
@@ -173,9 +175,10 @@ typedef struct cog_shard {
 } cog_shard;
 
 typedef struct cog_listener {
+    struct cog_listener *next;
     cog_server *server;
-    int fd; /* -1: closed */
-    bool is_polled, is_metrics;
+    int fd;                                 /* -1: closed */
+    bool is_polled, is_metrics, is_resting; /* resting: until descriptors are there again */
     uv_poll_t poll;
     char address[160];
     char *unix_path; /* owned; to be removed at close */
@@ -203,9 +206,11 @@ struct cog_server {
     cog_shard shards[COG_MAX_SHARDS + 1];
     int n_shards; /* the one for metrics, if there is one, is last */
     int next_shard;
-    cog_listener *listeners; /* likewise */
-    int n_listeners;
-    int spare_fd; /* given up to refuse a connection when descriptors are out */
+    cog_listener *listeners; /* in the order of the configuration; those for metrics last */
+    uint64_t shortage_ns; /* when descriptors or memory last lacked for a connection; 0: never, or
+                             that is over */
+    uint64_t n_shortages; /* connections for which they lacked */
+    int spare_fd;         /* given up to refuse a connection when descriptors are out */
 
     cog_engine *engine; /* while run runs */
     char fingerprint[32];
@@ -260,7 +265,9 @@ void cog_body_drop(cog_exchange *x); /* gives the body's memory back; ends a pau
 void cog_body_sweep(cog_server *s, uint64_t now);
 
 /* listen.c */
-int cog_listener_open(cog_listener *l, cog_server *s, const char *spec, cog_err *err);
+/* On all addresses of a name. */
+int cog_listen(cog_server *s, const char *spec, bool is_metrics, cog_err *err);
+void cog_listen_sweep(cog_server *s, uint64_t now);
 void cog_listener_start(cog_listener *l);
 void cog_listener_stop(cog_listener *l);
 

@@ -1,8 +1,10 @@
-/* listen.c - the server's own listeners: any number, TCP and UNIX, one limit for all. A connection
- * beyond the limit gets an answer instead of hanging in a backlog. */
+/* listen.c - the server's own listeners: any number, TCP and UNIX, one limit for all. Connections
+ * beyond the limit get an answer instead of hanging in a backlog: the first of them are read, so
+ * that probes are still answered and others are refused politely; those beyond get one by hand. */
 #include "server/internal.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 
@@ -21,6 +23,7 @@ enum {
     BACKLOG = 1024,
     ACCEPT_BATCH = 16,
     MAX_WATCHERS = 64, /* connections to the address for metrics */
+    CALM_MS = 2000,    /* without a shortage: it is over */
 };
 
 /* ------------------------------------------------------------------ accept */
@@ -33,16 +36,47 @@ static void refuse(cog_server *s, int fd)
     close(fd);
 }
 
-/* Descriptors are out: the spare one is given up for the moment that it takes to refuse. */
-static void refuse_with_spare(cog_server *s, int listen_fd)
+/* Descriptors are out: the spare one is given up for the moment that it takes to refuse. False when
+ * not even that can be done. */
+static bool refuse_with_spare(cog_server *s, int listen_fd)
 {
     int fd;
 
+    if (s->spare_fd < 0)
+        return false;
     close(s->spare_fd);
     fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0)
         refuse(s, fd);
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return true;
+}
+
+/* A connection that cannot be accepted stays in the backlog and would wake the loop for ever. */
+static void rest(cog_listener *l)
+{
+    l->is_resting = true;
+    uv_poll_stop(&l->poll);
+}
+
+/* Told once when it begins and once when it is over. */
+static void on_shortage(cog_listener *l, int why)
+{
+    cog_server *s = l->server;
+
+    if (s->shortage_ns == 0)
+        cog_log(COG_WARN, "event=accept_fails reason=\"%s\" connections=%d refused=\"new ones\"",
+                strerror(why), s->n_open);
+    s->shortage_ns = cog_now_ns();
+    s->n_shortages++;
+    if (!refuse_with_spare(s, l->fd))
+        rest(l);
+}
+
+/* Of accept: what concerns that one connection only, or nothing. */
+static bool is_shortage(int why)
+{
+    return why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM;
 }
 
 /* Whoever watches gets in when the server is full. */
@@ -50,7 +84,8 @@ static bool is_full(const cog_listener *l)
 {
     const cog_server *s = l->server;
 
-    return l->is_metrics ? s->n_metrics_open >= MAX_WATCHERS : s->n_open >= s->cfg.max_connections;
+    return l->is_metrics ? s->n_metrics_open >= MAX_WATCHERS
+                         : s->n_open >= s->cfg.max_connections + COG_PROBE_CONNECTIONS;
 }
 
 static void on_listen(uv_poll_t *p, int status, int events)
@@ -64,8 +99,8 @@ static void on_listen(uv_poll_t *p, int status, int events)
         int fd = accept4(l->fd, (struct sockaddr *)&addr, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE)
-                refuse_with_spare(s, l->fd);
+            if (is_shortage(errno))
+                on_shortage(l, errno);
             break;
         }
         if (is_full(l))
@@ -74,6 +109,24 @@ static void on_listen(uv_poll_t *p, int status, int events)
             cog_http_add(l, fd, (struct sockaddr *)&addr, len);
     }
     cog_http_flush(s);
+}
+
+void cog_listen_sweep(cog_server *s, uint64_t now)
+{
+    if (s->shortage_ns == 0)
+        return;
+    if (s->spare_fd < 0)
+        s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    for (cog_listener *l = s->listeners; l; l = l->next) {
+        if (l->is_resting && l->is_polled && s->spare_fd >= 0) {
+            l->is_resting = false;
+            uv_poll_start(&l->poll, UV_READABLE, on_listen);
+        }
+    }
+    if (s->spare_fd >= 0 && now > s->shortage_ns + (uint64_t)CALM_MS * 1000000) {
+        cog_log(COG_INFO, "event=accept_works shortages=%llu", (unsigned long long)s->n_shortages);
+        s->shortage_ns = 0;
+    }
 }
 
 /* ------------------------------------------------------------------ bind */
@@ -88,60 +141,120 @@ static bool is_loopback(const struct sockaddr *a)
            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
 }
 
-static int name_address(cog_listener *l)
+static void name_address(cog_listener *l)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = { 0 };
     socklen_t len = sizeof(a);
     char host[64], port[8];
 
     if (getsockname(l->fd, (struct sockaddr *)&a, &len) != 0 ||
         getnameinfo((struct sockaddr *)&a, len, host, sizeof(host), port, sizeof(port),
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return COG_EIO;
+        return;
     snprintf(l->address, sizeof(l->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
              port);
-    return 0;
 }
 
-static int bind_address(cog_listener *l, const struct addrinfo *a)
+static uint16_t *port_of(struct sockaddr *a)
 {
-    int on = 1, off = 0;
+    return a->sa_family == AF_INET6 ? &((struct sockaddr_in6 *)(void *)a)->sin6_port
+                                    : &((struct sockaddr_in *)(void *)a)->sin_port;
+}
 
-    l->fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (l->fd < 0)
-        return -errno;
-    setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+/* Appends a listener; it is the server's. */
+static cog_listener *add(cog_server *s, int fd, bool is_metrics)
+{
+    cog_listener *l = cog_new(cog_listener), **at = &s->listeners;
+
+    l->server = s;
+    l->fd = fd;
+    l->is_metrics = is_metrics;
+    while (*at)
+        at = &(*at)->next;
+    *at = l;
+    return l;
+}
+
+/* 0, or an errno. */
+static int bind_address(cog_server *s, const struct addrinfo *a, bool is_metrics)
+{
+    int on = 1, off = 0, fd, why;
+
+    fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (a->ai_family == AF_INET6)
-        setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    if (bind(l->fd, a->ai_addr, a->ai_addrlen) == 0 && listen(l->fd, BACKLOG) == 0)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0) {
+        name_address(add(s, fd, is_metrics));
         return 0;
-    close(l->fd);
-    l->fd = -1;
-    return -errno;
+    }
+    why = errno;
+    close(fd);
+    return why;
 }
 
-static int bind_first(cog_listener *l, const struct addrinfo *list, const char *spec, cog_err *err)
+static bool is_repeated(const struct addrinfo *list, const struct addrinfo *a)
 {
-    const cog_server_config *cfg = &l->server->cfg;
-    int rc = 0;
-
-    for (const struct addrinfo *a = list; a; a = a->ai_next) {
-        if (!l->is_metrics && !is_loopback(a->ai_addr) && !cfg->api_key_file && !cfg->insecure)
-            return cog_err_set(
-                err, COG_EINVAL,
-                "refusing to listen on %s without an API key, because other machines "
-                "can reach it; set an API key, or allow it with --insecure",
-                spec);
-        rc = bind_address(l, a);
-        if (rc == 0)
-            return name_address(l);
+    for (const struct addrinfo *b = list; b != a; b = b->ai_next) {
+        if (b->ai_addrlen == a->ai_addrlen && memcmp(b->ai_addr, a->ai_addr, a->ai_addrlen) == 0)
+            return true;
     }
-    if (rc == -EADDRINUSE)
-        return cog_err_set(err, COG_EIO,
-                           "cannot listen on %s: the port is taken; stop the other program or "
-                           "choose another port with --listen",
-                           spec);
-    return cog_err_set(err, COG_EIO, "cannot listen on %s: %s", spec, strerror(-rc));
+    return false;
+}
+
+/* Of port 0 all get the port that the first one got. */
+static void share_port(const cog_listener *l, struct addrinfo *list)
+{
+    struct sockaddr_storage a = { 0 };
+    socklen_t len = sizeof(a);
+
+    if (getsockname(l->fd, (struct sockaddr *)&a, &len) != 0)
+        return;
+    for (; list; list = list->ai_next)
+        *port_of(list->ai_addr) = *port_of((struct sockaddr *)&a);
+}
+
+static int refuse_open(const char *spec, cog_err *err)
+{
+    return cog_err_set(err, COG_EINVAL,
+                       "refusing to listen on %s without an API key, because other machines "
+                       "can reach it; set an API key, or allow it with --insecure",
+                       spec);
+}
+
+/* All addresses of a name; those of a family that this machine lacks are left out. */
+static int bind_all(cog_server *s, struct addrinfo *list, const char *spec, bool is_metrics,
+                    cog_err *err)
+{
+    cog_listener *last = NULL;
+    int n = 0, why = 0;
+
+    for (struct addrinfo *a = list; a; a = a->ai_next) {
+        if (!is_metrics && !is_loopback(a->ai_addr) && !s->cfg.api_key_file && !s->cfg.insecure)
+            return refuse_open(spec, err);
+    }
+    for (struct addrinfo *a = list; a; a = a->ai_next) {
+        int rc = is_repeated(list, a) ? 0 : bind_address(s, a, is_metrics);
+
+        if (rc == EADDRINUSE)
+            return cog_err_set(err, COG_EIO,
+                               "cannot listen on %s: the port is taken; stop the other program or "
+                               "choose another port with --listen",
+                               spec);
+        if (rc != 0 && rc != EADDRNOTAVAIL && rc != EAFNOSUPPORT)
+            return cog_err_set(err, COG_EIO, "cannot listen on %s: %s", spec, strerror(rc));
+        why = rc ? rc : why;
+        if (rc == 0 && n++ == 0) {
+            for (last = s->listeners; last->next; last = last->next)
+                ;
+            share_port(last, list);
+        }
+    }
+    if (n == 0)
+        return cog_err_set(err, COG_EIO, "cannot listen on %s: %s", spec, strerror(why));
+    return 0;
 }
 
 /* HOST:PORT or [HOST]:PORT into its parts; false when it is neither. */
@@ -172,7 +285,7 @@ static bool split(const char *spec, char host[256], const char **port)
     return true;
 }
 
-static int open_tcp(cog_listener *l, const char *spec, cog_err *err)
+static int open_tcp(cog_server *s, const char *spec, bool is_metrics, cog_err *err)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
     struct addrinfo *list;
@@ -187,7 +300,7 @@ static int open_tcp(cog_listener *l, const char *spec, cog_err *err)
     rc = getaddrinfo(host, port, &hints, &list);
     if (rc != 0)
         return cog_err_set(err, COG_EINVAL, "cannot listen on %s: %s", spec, gai_strerror(rc));
-    rc = bind_first(l, list, spec, err);
+    rc = bind_all(s, list, spec, is_metrics, err);
     freeaddrinfo(list);
     return rc;
 }
@@ -208,9 +321,11 @@ static void remove_stale(const struct sockaddr_un *a)
     close(fd);
 }
 
-static int open_unix(cog_listener *l, const char *path, cog_err *err)
+static int open_unix(cog_server *s, const char *path, bool is_metrics, cog_err *err)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
+    cog_listener *l;
+    int fd;
 
     if (!*path || strlen(path) >= sizeof(a.sun_path))
         return cog_err_set(err, COG_EINVAL,
@@ -219,22 +334,24 @@ static int open_unix(cog_listener *l, const char *path, cog_err *err)
                            path, sizeof(a.sun_path) - 1);
     memcpy(a.sun_path, path, strlen(path) + 1);
     remove_stale(&a);
-    l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (l->fd < 0 || bind(l->fd, (struct sockaddr *)&a, sizeof(a)) != 0 ||
-        listen(l->fd, BACKLOG) != 0)
-        return cog_err_set(err, COG_EIO, "cannot listen on unix:%s: %s", path, strerror(errno));
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, BACKLOG) != 0) {
+        cog_err_set(err, COG_EIO, "cannot listen on unix:%s: %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return COG_EIO;
+    }
+    l = add(s, fd, is_metrics);
     l->unix_path = cog_strdup(path);
     snprintf(l->address, sizeof(l->address), "unix:%s", path);
     return 0;
 }
 
-int cog_listener_open(cog_listener *l, cog_server *s, const char *spec, cog_err *err)
+int cog_listen(cog_server *s, const char *spec, bool is_metrics, cog_err *err)
 {
-    l->server = s;
-    l->fd = -1;
     if (strncmp(spec, "unix:", 5) == 0)
-        return open_unix(l, spec + 5, err);
-    return open_tcp(l, spec, err);
+        return open_unix(s, spec + 5, is_metrics, err);
+    return open_tcp(s, spec, is_metrics, err);
 }
 
 void cog_listener_start(cog_listener *l)

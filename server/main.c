@@ -46,11 +46,11 @@ static int run_serve(const cog_config *cfg)
     /* The listeners come first, so that probes are answered while the model loads. */
     if (cog_server_open(&server, &cfg->server, &err) < 0)
         return report("serve", &err);
-    for (int i = 0; i < cfg->server.n_listen; i++)
-        cog_log(COG_INFO, "event=listening address=%s", cog_server_address(server, i));
-    if (cfg->server.metrics_listen)
-        cog_log(COG_INFO, "event=listening address=%s for=metrics",
-                cog_server_address(server, cfg->server.n_listen));
+    for (int i = 0; cog_server_address(server, i); i++)
+        cog_log(COG_INFO,
+                cog_server_is_metrics_address(server, i) ? "event=listening address=%s for=metrics"
+                                                         : "event=listening address=%s",
+                cog_server_address(server, i));
     engine_config.notify = cog_server_wake;
     engine_config.notify_arg = server;
     if (cog_engine_open(&engine, &engine_config, &err) < 0) {

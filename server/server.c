@@ -28,6 +28,7 @@ enum {
     N_WORKERS = 3,       /* for JSON: two large bodies at a time, and small ones beside them */
     END_GRACE_MS = 2000, /* for flushing the last answers and for the engine's last events */
     EVENT_BATCH = 64,
+    OTHER_DESCRIPTORS = 128,
 };
 
 const cog_server_config cog_server_defaults = {
@@ -71,8 +72,10 @@ static void enter(cog_server *s, cog_server_phase phase)
 /* Whoever watches sees the drain to its end. */
 static void stop_listening(cog_server *s)
 {
-    for (int i = 0; i < s->cfg.n_listen; i++)
-        cog_listener_stop(&s->listeners[i]);
+    for (cog_listener *l = s->listeners; l; l = l->next) {
+        if (!l->is_metrics)
+            cog_listener_stop(l);
+    }
 }
 
 /* Ends every request with the error; with none the connections are cut. */
@@ -216,15 +219,20 @@ void cog_server_wake(void *server)
 
 /* ------------------------------------------------------------------ open */
 
-static void raise_limits(void)
+static void raise_limits(const cog_server_config *cfg)
 {
-    struct rlimit limit;
+    /* beside connections: files, pictures under way, helpers */
+    rlim_t wanted = (rlim_t)cfg->max_connections + COG_PROBE_CONNECTIONS + OTHER_DESCRIPTORS;
+    struct rlimit limit = { 0 };
 
     signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+    if (limit.rlim_cur < wanted)
+        cog_log(COG_WARN, "event=few_descriptors limit=%llu wanted=%llu",
+                (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
 }
 
 static int check_config(const cog_server_config *cfg, cog_err *err)
@@ -268,7 +276,7 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     s->created = (int64_t)time(NULL);
     cog_metrics_init(&s->metrics);
     cog_process_open(&s->process);
-    raise_limits();
+    raise_limits(cfg);
     cog_json_init();
     uv_loop_init(&s->loop);
     uv_async_init(&s->loop, &s->async, on_wake);
@@ -286,13 +294,13 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     rc = cog_auth_open(s, err);
     if (rc < 0)
         goto fail;
-    s->n_listeners = cfg->n_listen + (cfg->metrics_listen != NULL);
-    s->listeners = cog_array(cog_listener, (size_t)s->n_listeners);
-    for (int i = 0; i < s->n_listeners; i++)
-        s->listeners[i] = (cog_listener){ .fd = -1, .is_metrics = i >= cfg->n_listen };
-    for (int i = 0; i < s->n_listeners; i++) {
-        rc = cog_listener_open(&s->listeners[i], s,
-                               i < cfg->n_listen ? cfg->listen[i] : cfg->metrics_listen, err);
+    for (int i = 0; i < cfg->n_listen; i++) {
+        rc = cog_listen(s, cfg->listen[i], false, err);
+        if (rc < 0)
+            goto fail;
+    }
+    if (cfg->metrics_listen) {
+        rc = cog_listen(s, cfg->metrics_listen, true, err);
         if (rc < 0)
             goto fail;
     }
@@ -308,10 +316,27 @@ fail:
     return rc;
 }
 
+static const cog_listener *listener_at(const cog_server *s, int idx)
+{
+    const cog_listener *l = s->listeners;
+
+    while (l && idx-- > 0)
+        l = l->next;
+    return l;
+}
+
 const char *cog_server_address(const cog_server *s, int idx)
 {
-    assert(idx >= 0 && idx < s->n_listeners);
-    return s->listeners[idx].address;
+    const cog_listener *l = listener_at(s, idx);
+
+    return l ? l->address : NULL;
+}
+
+bool cog_server_is_metrics_address(const cog_server *s, int idx)
+{
+    const cog_listener *l = listener_at(s, idx);
+
+    return l && l->is_metrics;
 }
 
 /* ------------------------------------------------------------------ run */
@@ -332,8 +357,8 @@ static void start(cog_server *s)
     uv_timer_init(&s->loop, &s->sweep);
     s->sweep.data = s;
     uv_timer_start(&s->sweep, on_sweep, period, period);
-    for (int i = 0; i < s->n_listeners; i++)
-        cog_listener_start(&s->listeners[i]);
+    for (cog_listener *l = s->listeners; l; l = l->next)
+        cog_listener_start(l);
 }
 
 /* MHD must not be stopped with a suspended connection, and the pool holds jobs that point here. */
@@ -341,8 +366,8 @@ static void wind_down(cog_server *s)
 {
     end_requests(s, COG_API_NONE);
     cog_http_flush(s);
-    for (int i = 0; i < s->n_listeners; i++)
-        cog_listener_stop(&s->listeners[i]);
+    for (cog_listener *l = s->listeners; l; l = l->next)
+        cog_listener_stop(l);
     cog_http_close(s);
     for (int i = 0; i < COG_N_SIGNALS; i++)
         uv_close((uv_handle_t *)&s->signals[i], NULL);
@@ -376,8 +401,8 @@ void cog_server_close(cog_server *s)
 {
     if (!s)
         return;
-    for (int i = 0; i < s->n_listeners; i++)
-        cog_listener_stop(&s->listeners[i]);
+    for (cog_listener *l = s->listeners; l; l = l->next)
+        cog_listener_stop(l);
     cog_http_close(s);
     /* What is left waited for events of an engine that is gone. */
     for (cog_exchange *x = s->exchanges, *next; x; x = next) {
@@ -397,7 +422,10 @@ void cog_server_close(cog_server *s)
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     cog_process_close(&s->process);
-    cog_free(s->listeners);
+    for (cog_listener *l = s->listeners, *next; l; l = next) {
+        next = l->next;
+        cog_free(l);
+    }
     cog_auth_close(s);
     cog_free(s);
 }

@@ -29,7 +29,7 @@ typedef struct cog_server_config {
                                   keys all clients together count as one */
     int key_concurrent;        /* requests at a time of one key; 0: no limit */
     size_t max_body_bytes;     /* 32 MiB */
-    int max_connections;       /* beyond it a connection gets a 503 and is closed */
+    int max_connections;       /* beyond it only probes are answered, anything else gets a 503 */
     size_t max_inflight_bytes; /* of request bodies that are here at a time, >= max_body_bytes; see
                                   body.c */
     int header_timeout_ms, body_idle_timeout_ms, body_timeout_ms, keepalive_timeout_ms;
@@ -70,9 +70,10 @@ void cog_server_wake(void *server);
  * engine failed (returns 1). The engine was opened with cog_server_wake and outlives the call. */
 int cog_server_run(cog_server *s, cog_engine *e);
 
-/* The address a listener got ("127.0.0.1:8000"), for port 0 and the start message; that of the
- * metrics, if there is one, follows the others. Valid until close. */
+/* The address a listener got ("127.0.0.1:8000"), for port 0 and the start message. NULL beyond the
+ * last; a name may have several. Those of the metrics follow the others. Valid until close. */
 const char *cog_server_address(const cog_server *s, int idx);
+bool cog_server_is_metrics_address(const cog_server *s, int idx);
 
 void cog_server_close(cog_server *s); /* NULL is fine */
 

@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "proto/sse.h"
 
+enum { EXTRA_MS = 2000 }; /* for the head, on a connection that is kept free for probes */
+
 static bool is_over(uint64_t now, uint64_t since, int limit_ms)
 {
     return limit_ms > 0 && now >= since && now - since > (uint64_t)limit_ms * 1000000;
@@ -17,7 +19,8 @@ unsigned cog_sweep_period_ms(const cog_server_config *cfg)
     const int limits[] = { cfg->header_timeout_ms, cfg->body_idle_timeout_ms,
                            cfg->body_timeout_ms,   cfg->keepalive_timeout_ms,
                            cfg->sse_ping_ms,       cfg->slow_reader_ms,
-                           cfg->drain_delay_ms,    cfg->drain_timeout_ms };
+                           cfg->drain_delay_ms,    cfg->drain_timeout_ms,
+                           cfg->request_timeout_ms };
     int period = 250;
 
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
@@ -35,7 +38,8 @@ static void check_conn(const cog_server *s, cog_conn *c, uint64_t now)
     switch (c->phase) {
     case COG_CONN_NEW:
     case COG_CONN_HEAD:
-        is_late = is_over(now, c->phase_ns, cfg->header_timeout_ms);
+        is_late = is_over(now, c->phase_ns, cfg->header_timeout_ms) ||
+                  (c->is_extra && is_over(now, c->phase_ns, EXTRA_MS));
         break;
     case COG_CONN_BODY:
         is_late = is_over(now, c->phase_ns, cfg->body_timeout_ms) ||
@@ -83,16 +87,28 @@ static void check_reader(const cog_server *s, cog_exchange *x, uint64_t now)
     cog_exchange_abandon(x);
 }
 
+/* Wherever the request is, also when that place has stopped moving. */
+static void check_deadline(cog_exchange *x, uint64_t now)
+{
+    if (now < x->deadline_ns || x->is_gone || x->reply.status || x->is_stream_done)
+        return;
+    cog_exchange_fail_code(x, COG_API_DEADLINE);
+    if (x->route->cancel)
+        x->route->cancel(x);
+}
+
 void cog_sweep_run(cog_server *s)
 {
     uint64_t now = cog_now_ns();
 
+    cog_listen_sweep(s, now);
     cog_body_sweep(s, now);
     for (cog_conn *c = s->conns; c; c = c->next)
         check_conn(s, c, now);
     for (cog_exchange *x = s->exchanges; x; x = x->next) {
         if (!x->mhd)
             continue;
+        check_deadline(x, now);
         check_reader(s, x, now);
         check_stream(s, x, now);
     }

@@ -226,8 +226,11 @@ static void *run(void *arg)
     while (!e->is_stopping) {
         struct timespec at;
 
-        if (!e->is_stalled)
-            e->state.heartbeat_ns = cog_now_ns();
+        if (e->is_stalled) {
+            pthread_cond_wait(&e->changed, &e->lock);
+            continue;
+        }
+        e->state.heartbeat_ns = cog_now_ns();
         for (struct fake_request *f = e->live, *next; f; f = next) {
             next = f->next;
             step(e, f);
@@ -333,6 +336,11 @@ int fake_engine_live(cog_engine *e)
 int fake_engine_take_max_decoding(void)
 {
     return atomic_exchange(&max_decoding, 0);
+}
+
+int fake_engine_decoding(void)
+{
+    return atomic_load(&decoding);
 }
 
 int fake_engine_decoded(void)

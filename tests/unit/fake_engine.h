@@ -37,13 +37,14 @@ cog_engine *fake_engine_new(void);
 void fake_engine_notify(cog_engine *e, void (*notify)(void *), void *arg);
 void fake_engine_set_phase(cog_engine *e, cog_engine_phase phase, double progress);
 void fake_engine_pause(cog_engine *e, bool is_paused); /* accepted requests stay in the queue */
-void fake_engine_stall(cog_engine *e);                 /* the heartbeat stands still from now on */
+void fake_engine_stall(cog_engine *e); /* its thread does nothing more, as if a debugger held it */
 
 /* Counts since the start. */
 int fake_engine_accepted(cog_engine *e);
 int fake_engine_cancelled(cog_engine *e);
 int fake_engine_live(cog_engine *e);
 int fake_engine_take_max_decoding(void);   /* most pictures decoded at a time since the last call */
+int fake_engine_decoding(void);            /* pictures being decoded now */
 int fake_engine_decoded(void);             /* pictures of the whole program */
 fake_seen fake_engine_seen(cog_engine *e); /* the last accepted request */
 

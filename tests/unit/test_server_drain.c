@@ -4,6 +4,8 @@
 #include "base/alloc.h"
 #include "tests/unit/server_fixture.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,7 +138,36 @@ static void stuck_engine(void **state)
     fake_engine_stall(f->engine);
     usleep(700000);
     expect_get(f, "/livez", 503, "stuck");
+    expect_get(f, "/readyz", 200, "ready");
     client_close(&c);
+}
+
+/* The answer does not need the engine. */
+static void deadline_passes_in_a_stuck_engine(void **state)
+{
+    fixture *f = *state;
+    http_client whole, stream;
+    http_response r;
+
+    f->cfg.request_timeout_ms = 500;
+    fixture_start(f);
+    whole = begin_chat(f, "hold", "");
+    stream = begin_chat(f, "count=100000 every=5", ",\"stream\":true");
+    assert_true(client_wait_for(&stream, "t2 "));
+    assert_true(fixture_wait(f, fake_engine_live, 2));
+    fake_engine_stall(f->engine);
+    r = client_read(&whole, false);
+    assert_int_equal(r.status, 504);
+    assert_string_equal(error_code(&r), "request_deadline_exceeded");
+    assert_string_equal(response_header(&r, "x-should-retry"), "false");
+    response_fini(&r);
+    r = client_read(&stream, false);
+    assert_true(r.is_whole);
+    assert_non_null(
+        strstr(r.body.data, "\"code\":\"request_deadline_exceeded\"}}\n\ndata: [DONE]\n\n"));
+    response_fini(&r);
+    client_close(&whole);
+    client_close(&stream);
 }
 
 /* ------------------------------------------------------------------ stopping */
@@ -320,6 +351,67 @@ static void unix_socket(void **state)
     cog_free(spec);
 }
 
+/* Stands before the C library's: "several.test" is a name with four addresses, of which one is said
+ * twice and one is no address of any machine. */
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                struct addrinfo **out)
+{
+    static const char *const addresses[] = { "127.0.0.1", "127.0.0.2", "127.0.0.1", "192.0.2.1" };
+    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (!host || strcmp(host, "several.test") != 0)
+        return real(host, port, hints, out);
+    for (int i = 0; i < 4; i++) {
+        int rc = real(addresses[i], port, hints, out);
+
+        if (rc != 0)
+            return rc;
+        while (*out)
+            out = &(*out)->ai_next;
+    }
+    return 0;
+}
+
+/* A name is listened on under all of its addresses, with one port. */
+static void all_addresses_of_a_name(void **state)
+{
+    static const char *const listen[] = { "several.test:0", "127.0.0.1:0" };
+    fixture *f = *state;
+    const char *address[3];
+
+    f->cfg.listen = listen;
+    f->cfg.n_listen = 2;
+    f->cfg.insecure = true;
+    fixture_start(f);
+    for (int i = 0; i < 3; i++) {
+        address[i] = cog_server_address(f->server, i);
+        assert_non_null(address[i]);
+        http_response r = client_get(address[i], "/livez");
+        assert_int_equal(r.status, 200);
+        response_fini(&r);
+    }
+    assert_null(cog_server_address(f->server, 3));
+    assert_memory_equal(address[0], "127.0.0.1:", 10);
+    assert_memory_equal(address[1], "127.0.0.2:", 10);
+    assert_string_equal(strrchr(address[0], ':'), strrchr(address[1], ':'));
+    assert_memory_equal(address[2], "127.0.0.1:", 10);
+}
+
+/* One of its addresses is another machine's way in. */
+static void a_name_that_others_reach_needs_keys(void **state)
+{
+    static const char *const listen[] = { "several.test:0" };
+    fixture *f = *state;
+    cog_server *s = NULL;
+    cog_err err = { 0 };
+
+    f->cfg.listen = listen;
+    assert_int_equal(cog_server_open(&s, &f->cfg, &err), COG_EINVAL);
+    assert_non_null(strstr(err.text, "without an API key"));
+}
+
 static void taken_port(void **state)
 {
     fixture *f = *state;
@@ -342,6 +434,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(engine_fails, create, teardown),
         cmocka_unit_test_setup_teardown(failed_before_start, create, teardown),
         cmocka_unit_test_setup_teardown(stuck_engine, create, teardown),
+        cmocka_unit_test_setup_teardown(deadline_passes_in_a_stuck_engine, create, teardown),
         cmocka_unit_test_setup_teardown(idle_server_stops, create, teardown),
         cmocka_unit_test_setup_teardown(draining_finishes_what_runs, create, teardown),
         cmocka_unit_test_setup_teardown(draining_takes_the_rest_of_a_body, create, teardown),
@@ -349,6 +442,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(second_signal_stops_at_once, create, teardown),
         cmocka_unit_test_setup_teardown(stopping_during_decode, create, teardown),
         cmocka_unit_test_setup_teardown(unix_socket, create, teardown),
+        cmocka_unit_test_setup_teardown(all_addresses_of_a_name, create, teardown),
+        cmocka_unit_test_setup_teardown(a_name_that_others_reach_needs_keys, create, teardown),
         cmocka_unit_test_setup_teardown(taken_port, create, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -560,27 +560,51 @@ static void http_1_0(void **state)
     cog_free(body);
 }
 
+/* Beyond the limit only probes are answered, and nothing is kept open; what is refused is read, so
+ * that the refusal arrives. Beyond what is kept free for that, it comes at once. */
 static void connection_limit(void **state)
 {
+    enum { LIMIT = 2, FREE = 64 };
     fixture *f = *state;
-    http_client c[3];
+    http_client c[LIMIT], extra[FREE], late;
+    char *body = spaces(3000000);
     http_response r;
 
-    f->cfg.max_connections = 2;
+    f->cfg.max_connections = LIMIT;
     fixture_start(f);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < LIMIT; i++) {
         c[i] = client_open(f->address);
-        client_puts(&c[i], "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+        client_puts(&c[i], "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n");
         r = client_read(&c[i], false);
         assert_int_equal(r.status, 200);
+        assert_null(response_header(&r, "Connection"));
         response_fini(&r);
     }
-    c[2] = client_open(f->address);
-    expect_error(client_read(&c[2], false), 503, "server_is_overloaded");
-    client_close(&c[2]);
+    for (int i = 0; i < 3; i++) {
+        late = client_open(f->address);
+        client_puts(&late, i == 0   ? "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+                           : i == 1 ? "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+                                    : "GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+        r = client_read(&late, false);
+        assert_int_equal(r.status, 200);
+        assert_string_equal(response_header(&r, "Connection"), "close");
+        response_fini(&r);
+        assert_true(client_is_ended(&late));
+        client_close(&late);
+    }
+    r = client_post(f->address, "/v1/chat/completions", body); /* written before it is refused */
+    assert_non_null(response_header(&r, "Retry-After"));
+    expect_error(r, 503, "server_is_overloaded");
+    for (int i = 0; i < FREE; i++)
+        extra[i] = client_open(f->address);
+    late = client_open(f->address);
+    expect_error(client_read(&late, false), 503, "server_is_overloaded");
+    client_close(&late);
+    for (int i = 0; i < FREE; i++)
+        client_close(&extra[i]);
     client_close(&c[0]);
     for (int tries = 0; tries < 1000; tries++) {
-        r = client_get(f->address, "/livez");
+        r = client_get(f->address, "/v1/models");
         if (r.status == 200)
             break;
         response_fini(&r);
@@ -589,6 +613,7 @@ static void connection_limit(void **state)
     assert_int_equal(r.status, 200);
     response_fini(&r);
     client_close(&c[1]);
+    cog_free(body);
 }
 
 /* ------------------------------------------------------------------ deadlines */

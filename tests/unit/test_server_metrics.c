@@ -513,7 +513,8 @@ static void an_address_of_their_own(void **state)
     for (int i = 0; i < 8; i++)
         idle[i] = client_open(f->address);
     wait_at(watch, "cogwheel_connections", 8);
-    expect_get(f->address, "/livez", 503);
+    expect_get(f->address, "/livez", 200);
+    expect_get(f->address, "/v1/models", 503);
     expect_get(watch, "/livez", 200);
     wait_at(watch, "cogwheel_connections_refused_total", 1);
     for (int i = 0; i < 8; i++)

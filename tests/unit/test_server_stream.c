@@ -218,7 +218,7 @@ static void stalled_reader_is_cut(void **state)
     for (int i = 0; i < 2000 && r.status != 200; i++) {
         usleep(10000);
         response_fini(&r);
-        r = client_get(f->address, "/livez");
+        r = client_get(f->address, "/v1/models");
     }
     assert_int_equal(r.status, 200);
     response_fini(&r);
@@ -340,13 +340,16 @@ static void deadline_passes(void **state)
 static void deadline_passes_during_decode(void **state)
 {
     fixture *f = *state;
-    char *body = picture_body("x", "FAKE slow=300", "");
+    char *body = picture_body("x", "FAKE slow=3000", "");
     http_response r;
 
     f->cfg.request_timeout_ms = 100;
     fixture_start(f);
     r = client_post(f->address, "/v1/chat/completions", body);
     assert_int_equal(r.status, 504);
+    assert_int_equal(fake_engine_decoding(), 1); /* it did not wait for that to end */
+    while (fake_engine_decoding() > 0)
+        usleep(1000);
     assert_int_equal(fake_engine_accepted(f->engine), 0);
     response_fini(&r);
     cog_free(body);
