@@ -101,6 +101,14 @@ static cog_engine_stage stage_of(cog_engine *e, cog_job *j)
     return j->picture->sched.in_pass ? COG_STAGE_ENCODE : COG_STAGE_ENCODE_WAIT;
 }
 
+/* A pass begins, and may end, between two looks. */
+static void move(cog_engine *e, cog_job *j, cog_engine_stage stage, uint64_t now_ns)
+{
+    if (j->stage == COG_STAGE_ENCODE_WAIT && j->picture->began_ns > j->stage_began_ns)
+        cog_tally_enter(&e->counts, j, COG_STAGE_ENCODE, j->picture->began_ns);
+    cog_tally_enter(&e->counts, j, stage, now_ns);
+}
+
 void cog_core_look_at_stages(cog_engine *e)
 {
     uint64_t n = e->vision.n_changes + e->sched.n_led, now = cog_now_ns();
@@ -110,7 +118,7 @@ void cog_core_look_at_stages(cog_engine *e)
     e->n_seen = n;
     for (cog_job *j = e->jobs; j; j = j->next)
         if (!j->is_scheduled)
-            cog_tally_enter(&e->counts, j, stage_of(e, j), now);
+            move(e, j, stage_of(e, j), now);
 }
 
 /* Messages of several threads may come a little out of order. */

@@ -206,6 +206,7 @@ static int begin_pass(cog_vision *v, cog_scheduler *s, uint64_t now_ns)
     for (int i = 0; i < n; i++) {
         cog_vision_picture *p = (cog_vision_picture *)wanted[i];
         p->sched.in_pass = true;
+        p->began_ns = now_ns;
         v->n_changes++;
         p->refs++;
         v->pass[v->n_pass++] = p;

@@ -29,6 +29,7 @@ typedef struct cog_vision_picture {
     bool is_private;    /* of one request that shares nothing */
     cog_act *features;  /* [image_tokens, hidden] from the reserve of forward.h; NULL before */
     uint64_t encode_ns; /* time its pass took */
+    uint64_t began_ns;  /* when that pass began */
     int refs;
     struct cog_vision_picture *next;          /* in its bucket */
     struct cog_vision_picture *older, *newer; /* without references: by when that began */

@@ -331,6 +331,8 @@ static void a_request_knows_where_its_time_went(void **state)
         if (i != COG_STAGE_QUEUE) /* it may come in at the very moment */
             assert_true(ns[i] > 0);
     assert_true(r.out[0].usage.vision_ns > 0);
+    /* the first slice of a pass counts as its pass */
+    assert_true(ns[COG_STAGE_ENCODE] >= r.out[0].usage.vision_ns);
     ns = ask(&r, 1, 0, 1)->usage.stage_ns;
     assert_int_equal(ns[COG_STAGE_ENCODE_WAIT] + ns[COG_STAGE_ENCODE], 0);
     assert_true(ns[COG_STAGE_PREFILL] > 0 && ns[COG_STAGE_DECODE] > 0);
