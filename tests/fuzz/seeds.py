@@ -177,8 +177,43 @@ def streams():
         seed('sse_read', 'data: ' + body + '\n\n0')
 
 
+def connections():
+    body = b'{"messages":[{"role":"user","content":"count=1"}]}'
+    post = b'POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n'
+    sized = post + b'Content-Length: %d\r\n\r\n' % len(body)
+    chunked = post + b'Transfer-Encoding: chunked\r\n\r\n'
+    for request in range(14):
+        seed('http', bytes((0xf9, request)))
+        seed('http', bytes((0xf9, request, 0xfa, 0xf9, 4)))
+    for text in (sized + body, sized[:20] + b'\xf8' + sized[20:] + body[:9] + b'\xfa' + body[9:],
+                 chunked + b'%x\r\n' % len(body) + body + b'\r\n0\r\n\r\n',
+                 chunked + b'5\r\n' + body[:5] + b'\r\n\xf8' + b'%x\r\n' % (len(body) - 5) + body[5:]
+                 + b'\r\n0\r\nTrailer: x\r\n\r\n',
+                 post + b'Expect: 100-continue\r\nContent-Length: 5\r\n\r\n\xfa{"a":',
+                 post + b'Content-Length: 99999999\r\n\r\n' + body, sized + body[:10] + b'\xfb', sized + body[:10] + b'\xfd',
+                 b'GET / HTTP/1.0\r\n\r\n', b'GET /version HTTP/1.1\r\nHost: a\r\n\r\n' * 3, b'PUT /v1/models HTTP/1.1\r\nHost: a\r\n\r\n',
+                 b'HEAD /livez HTTP/1.1\r\nHost: a\r\n\r\n', b'\xfe\xf9\x05\xfa\xff\xfa', b'\xfe\xf9\x06\xfc\xf9\x06\xfc\xf9\x06\xfd\xf9\x04\xff',
+                 b'\xf9\x08\xf8\xf9\x00\xfa', b'\x16\x03\x01\x02\x00\x01', b'GET /' + b'a' * 3000 + b' HTTP/1.1\r\nHost: a\r\n\r\n'):
+        seed('http', text)
+
+
+def operations():
+    import random
+    rnd = random.Random(1)
+    step, arrive = 6, 0
+    for n_blocks, max_seqs, tokens in (5, 3, 16), (30, 5, 60), (4, 0, 0):
+        for _ in range(4):
+            ops = []
+            for _ in range(60):
+                op = rnd.choice((arrive, arrive, 2, 3, 4, 5, step, step, step, 64 + step)) + 8 * rnd.randrange(12)
+                ops += [op & 255] + [rnd.randrange(256) for _ in range({0: 4, 1: 4, 4: 1, 6: 1, 7: 1}.get(op % 8, 0))]
+            seed('scheduler', bytes([n_blocks, max_seqs, tokens, 1] + ops))
+
+
 pictures()
 chats()
+operations()
+connections()
 streams()
 texts()
 heads()
