@@ -11,16 +11,34 @@
 #include <stdio.h>
 #include <string.h>
 
-void cog_id_new(char id[COG_ID_SIZE])
+/* An id names a request; nothing is protected by it. */
+static void draw(unsigned char *bytes, size_t n)
 {
-    unsigned char bytes[12];
-    int n;
+    if (RAND_bytes(bytes, (int)n) != 1)
+        memset(bytes, 0, n);
+}
 
-    if (RAND_bytes(bytes, sizeof(bytes)) != 1)
-        memset(bytes, 0, sizeof(bytes)); /* an id names a request; nothing is protected by it */
-    n = snprintf(id, COG_ID_SIZE, "req_");
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        n += snprintf(id + n, COG_ID_SIZE - (size_t)n, "%02x", bytes[i]);
+void cog_id_new(char id[COG_ID_SIZE], cog_id_pool *pool)
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char own[COG_ID_BYTES], *bytes = own;
+
+    if (!pool) {
+        draw(own, sizeof(own));
+    } else {
+        if (pool->left == 0) {
+            draw(pool->bytes, sizeof(pool->bytes));
+            pool->left = sizeof(pool->bytes);
+        }
+        pool->left -= COG_ID_BYTES;
+        bytes = pool->bytes + pool->left;
+    }
+    memcpy(id, "req_", 4);
+    for (int i = 0; i < COG_ID_BYTES; i++) {
+        id[4 + 2 * i] = digits[bytes[i] >> 4];
+        id[5 + 2 * i] = digits[bytes[i] & 15];
+    }
+    id[4 + 2 * COG_ID_BYTES] = '\0';
 }
 
 void cog_reply_header(cog_reply *r, const char *name, const char *fmt, ...)
@@ -54,7 +72,7 @@ cog_exchange *cog_exchange_new(cog_server *s, const char *target)
     x->start_ns = cog_now_ns();
     x->deadline_ns = UINT64_MAX;
     cog_record_init(&x->record);
-    cog_id_new(x->id);
+    cog_id_new(x->id, &s->ids);
     x->next = s->exchanges;
     if (x->next)
         x->next->prev = x;

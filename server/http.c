@@ -28,7 +28,7 @@ enum {
     POOL_BYTES = 32768,       /* of one connection: its head, and one chunk of a stream */
     SHARD_CONNECTIONS = 1000, /* each wake-up walks a shard's suspended connections */
     ONE_SHARD = 2000,
-    STREAM_BLOCK = 16384,
+    STREAM_BLOCK = 2048, /* of HTTP/1.0; chunks are made in the pool */
     PUMP_TURNS = 4,
     DROP_BYTES = 64 << 20,  /* of a refused body: answering before it ends would lose the answer */
     SPARE_CONNECTIONS = 16, /* MHD's own limit must never be the one that is met */
@@ -666,7 +666,7 @@ void cog_http_refuse(int fd, cog_api_code code)
     cog_buf body = { 0 }, out = { 0 };
     char id[COG_ID_SIZE];
 
-    cog_id_new(id);
+    cog_id_new(id, NULL);
     cog_api_error_set(&err, code, NULL,
                       code == COG_API_REQUEST_TIMEOUT ? "The request came too slowly."
                                                       : "The server has too many connections.");

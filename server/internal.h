@@ -191,6 +191,13 @@ typedef enum cog_server_phase {
     COG_SERVER_ENDING,   /* every request was ended; answers are flushed */
 } cog_server_phase;
 
+enum { COG_ID_BYTES = 12 };
+
+typedef struct cog_id_pool {
+    unsigned char bytes[64 * COG_ID_BYTES];
+    size_t left; /* bytes not used, at the beginning */
+} cog_id_pool;
+
 struct cog_server {
     cog_server_config cfg; /* immutable after open: any thread */
     cog_client **clients;  /* one for each key */
@@ -217,6 +224,7 @@ struct cog_server {
 
     cog_conn *conns;
     cog_exchange *exchanges;
+    cog_id_pool ids;
     int n_open;          /* connections */
     int n_metrics_open;  /* to the address for metrics; not among n_open */
     int n_submitted;     /* engine requests without END */
@@ -323,6 +331,8 @@ extern const char cog_commit[]; /* of the sources, for people; "unknown" */
 /* Any thread: internal_error, with the id that the log has. */
 void cog_status_fail(cog_api_error *err, const char *id);
 
-void cog_id_new(char id[COG_ID_SIZE]);
+/* A new id: "req_" and 24 hex digits. pool holds random bytes for the next ones, because drawing
+ * them costs more than all else here; NULL: draws for this one alone. */
+void cog_id_new(char id[COG_ID_SIZE], cog_id_pool *pool);
 
 #endif

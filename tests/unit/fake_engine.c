@@ -67,7 +67,9 @@ static bool next_token(struct fake_request *f, char *text, size_t size)
     if (count >= 0) {
         if (f->sent >= count)
             return false;
-        if (bytes > 0 && (size_t)bytes < size) {
+        if (has_word(f->script, "stamp")) {
+            snprintf(text, size, "@%llu ", (unsigned long long)cog_now_ns());
+        } else if (bytes > 0 && (size_t)bytes < size) {
             memset(text, 'x', (size_t)bytes);
             text[bytes] = '\0';
         } else {
@@ -185,10 +187,9 @@ static bool send_token(cog_engine *e, struct fake_request *f)
     return true;
 }
 
-static void step(cog_engine *e, struct fake_request *f)
+static void step(cog_engine *e, struct fake_request *f, uint64_t now)
 {
-    uint64_t now = cog_now_ns();
-    long fail = option(f->script, "fail=", -1);
+    long fail;
 
     if (f->is_cancelled) {
         end(e, f, COG_ECANCELED);
@@ -205,8 +206,9 @@ static void step(cog_engine *e, struct fake_request *f)
         e->n_waiting--;
         f->next_ns = now + (uint64_t)option(f->script, "first=", 0) * 1000000;
     }
-    if (has_word(f->script, "hold") || now < f->next_ns)
+    if (now < f->next_ns || has_word(f->script, "hold"))
         return;
+    fail = option(f->script, "fail=", -1);
     if (fail >= 0 && f->sent >= fail) {
         end(e, f, COG_EDEVICE);
         return;
@@ -215,7 +217,8 @@ static void step(cog_engine *e, struct fake_request *f)
         if (!send_token(e, f))
             return;
     }
-    f->next_ns = now + (uint64_t)option(f->script, "every=", 0) * 1000000;
+    /* Not from now: streams that were due together once would stay together. */
+    f->next_ns += (uint64_t)option(f->script, "every=", 0) * 1000000;
 }
 
 static void *run(void *arg)
@@ -224,16 +227,17 @@ static void *run(void *arg)
 
     pthread_mutex_lock(&e->lock);
     while (!e->is_stopping) {
+        uint64_t now = cog_now_ns();
         struct timespec at;
 
         if (e->is_stalled) {
             pthread_cond_wait(&e->changed, &e->lock);
             continue;
         }
-        e->state.heartbeat_ns = cog_now_ns();
+        e->state.heartbeat_ns = now;
         for (struct fake_request *f = e->live, *next; f; f = next) {
             next = f->next;
-            step(e, f);
+            step(e, f, now);
         }
         if (!e->live) {
             pthread_cond_wait(&e->changed, &e->lock);
@@ -297,6 +301,11 @@ void fake_engine_set_phase(cog_engine *e, cog_engine_phase phase, double progres
 {
     LOCKED(e, e->state.phase = phase; e->state.progress = progress;
            if (e->notify) e->notify(e->notify_arg));
+}
+
+void fake_engine_set_queue(cog_engine *e, int max_queue)
+{
+    LOCKED(e, e->info.max_queue = max_queue);
 }
 
 void fake_engine_pause(cog_engine *e, bool is_paused)
@@ -477,7 +486,7 @@ int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err)
         (r->image != NULL) != (r->prompt.n_image_tokens > 0))
         return cog_err_set(err, COG_EINVAL, "this cannot run");
     pthread_mutex_lock(&e->lock);
-    if (e->n_waiting >= FAKE_QUEUE)
+    if (e->n_waiting >= e->info.max_queue)
         rc = cog_err_set(err, COG_EBUSY, "full");
     if (e->state.phase == COG_ENGINE_FAILED)
         rc = cog_err_set(err, COG_EDEVICE, "failed");

@@ -4,6 +4,7 @@
  *     count=N   N tokens "t0 ", "t1 ", ... instead of repeating the script itself
  *     every=MS  between tokens (default 0)
  *     bytes=N   of each token's text
+ *     stamp     tokens say when they were made: "@NS ", CLOCK_MONOTONIC
  *     burst=N   tokens at once (default 1)
  *     first=MS  before the first token
  *     fail=N    END with COG_EDEVICE after N tokens
@@ -36,7 +37,8 @@ typedef struct fake_seen {
 cog_engine *fake_engine_new(void);
 void fake_engine_notify(cog_engine *e, void (*notify)(void *), void *arg);
 void fake_engine_set_phase(cog_engine *e, cog_engine_phase phase, double progress);
-void fake_engine_pause(cog_engine *e, bool is_paused); /* accepted requests stay in the queue */
+void fake_engine_set_queue(cog_engine *e, int max_queue); /* before the server runs */
+void fake_engine_pause(cog_engine *e, bool is_paused);    /* accepted requests stay in the queue */
 void fake_engine_stall(cog_engine *e); /* its thread does nothing more, as if a debugger held it */
 
 /* Counts since the start. */
