@@ -58,6 +58,19 @@ typedef struct cog_image {
  * the options. */
 int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
                    const cog_image_options *opt, cog_err *err);
+
+/* The two halves of cog_image_load, for when they run in two processes. Reading writes rgb [side,
+ * side, 3] and *out; what it leaves there on failure is undefined. Making copies rgb before it
+ * looks at it, so another process may still write there: the picture then is what the copy holds.
+ */
+typedef struct cog_image_source {
+    cog_image_format format;
+    int width, height; /* as source_width and source_height */
+} cog_image_source;
+
+int cog_image_read(uint8_t *rgb, cog_image_source *out, cog_image_fault *fault, const void *bytes,
+                   size_t len, int side, const cog_image_options *opt, cog_err *err);
+cog_image *cog_image_new(const uint8_t *rgb, int side, const cog_image_source *source);
 void cog_image_free(cog_image *im); /* NULL is fine */
 
 /* The header alone: format and size as stored, checked against the options. Cheap; for admission.

@@ -57,6 +57,7 @@ static const struct code_row {
     [COG_API_RATE_LIMIT] = { 429, "rate_limit_error", "rate_limit_exceeded", NULL },
     [COG_API_HEADERS_TOO_LARGE] = { 431, invalid_request, "headers_too_large", NULL },
     [COG_API_INTERNAL] = { 500, "server_error", "internal_error", NULL },
+    [COG_API_QUARANTINED] = { 500, "server_error", "request_quarantined", "false" },
     [COG_API_OVERLOADED] = { 503, unavailable, "server_is_overloaded", NULL },
     [COG_API_LOADING] = { 503, unavailable, "model_loading", NULL },
     [COG_API_DRAINING] = { 503, unavailable, "server_draining", NULL },

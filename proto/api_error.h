@@ -51,6 +51,7 @@ typedef enum cog_api_code {
     COG_API_RATE_LIMIT,
     COG_API_HEADERS_TOO_LARGE,
     COG_API_INTERNAL,
+    COG_API_QUARANTINED, /* this input made a worker fail before */
     COG_API_OVERLOADED,
     COG_API_LOADING,
     COG_API_DRAINING,

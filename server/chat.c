@@ -331,6 +331,13 @@ static void refuse_picture(chat_job *j, cog_image_fault fault, const cog_err *wh
     cog_api_error_set(&j->err, code, p->param, "%s", text);
 }
 
+static void refuse_for_now(cog_api_error *err)
+{
+    cog_api_error_set(err, COG_API_OVERLOADED, NULL,
+                      "The server cannot decode a picture now. Try again shortly.");
+    err->retry_after_ms = 1000;
+}
+
 /* The picture's file, into memory where it can be decoded. */
 static void read_picture(uv_work_t *w)
 {
@@ -345,12 +352,12 @@ static void read_picture(uv_work_t *w)
     if (cog_decode_init(&j->decode, s->decoder, room, cog_engine_get_info(s->engine)->image_side,
                         &err) < 0) {
         cog_log(COG_ERROR, "event=picture_not_read id=%s reason=\"%s\"", j->x->id, err.text);
-        cog_api_error_set(&j->err, COG_API_OVERLOADED, NULL,
-                          "The server has no memory for a picture now. Try again shortly.");
-        j->err.retry_after_ms = 1000;
+        refuse_for_now(&j->err);
         return;
     }
-    cog_picture_source_read(&j->source, j->decode.memory.base, &j->decode.file_len, &j->err);
+    if (cog_picture_source_read(&j->source, j->decode.memory.base, &j->decode.file_len, &j->err) ==
+        0)
+        cog_decode_ready(&j->decode, s->decoder);
 }
 
 /* ------------------------------------------------------------------ between the stages */
@@ -433,6 +440,38 @@ static void let_go(cog_exchange *x)
     cog_http_flush(s);
 }
 
+static void check_decode(chat_job *j)
+{
+    const cog_decode *d = &j->decode;
+    cog_exchange *x = j->x;
+
+    switch (d->status) {
+    case COG_DECODE_REFUSED:
+        refuse_picture(j, d->fault, &d->err);
+        break;
+    case COG_DECODE_NO_MEMORY: /* within the limits of size: a smaller picture is the remedy */
+        cog_api_error_set(&j->err, COG_API_IMAGE_TOO_LARGE, j->chat.picture.param,
+                          "The picture takes more memory to decode than this server allows.");
+        break;
+    case COG_DECODE_FAILED:
+        cog_log(COG_ERROR, "event=picture_failed id=%s", x->id);
+        cog_status_fail(&j->err, x->id);
+        break;
+    case COG_DECODE_QUARANTINED:
+        cog_log(COG_WARN, "event=picture_quarantined id=%s", x->id);
+        cog_api_error_set(&j->err, COG_API_QUARANTINED, j->chat.picture.param,
+                          "This picture made the server fail before and is not tried again.");
+        break;
+    case COG_DECODE_UNAVAILABLE:
+        cog_log(COG_ERROR, "event=picture_not_read id=%s reason=\"no helper\"", x->id);
+        refuse_for_now(&j->err);
+        break;
+    case COG_DECODE_DONE:
+    case COG_DECODE_CANCELED:
+        break;
+    }
+}
+
 static void after_decode(cog_decode *d)
 {
     chat_job *j = d->user;
@@ -442,8 +481,7 @@ static void after_decode(cog_decode *d)
     if (d->image)
         x->record.image_pixels =
             (uint64_t)d->image->source_width * (uint64_t)d->image->source_height;
-    if (d->status == COG_DECODE_REFUSED)
-        refuse_picture(j, d->fault, &d->err);
+    check_decode(j);
     cog_metrics_picture(x, j->err.code, d->status == COG_DECODE_CANCELED);
     j->request->image = d->image;
     d->image = NULL;

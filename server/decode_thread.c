@@ -19,9 +19,9 @@ static void after_header(uv_work_t *work, int status)
     cog_decode *d = work->data;
 
     if (status < 0 || atomic_load(&d->is_abandoned))
-        cog_worker_end(d->worker, COG_DECODE_CANCELED);
+        cog_worker_end(d->worker, COG_DECODE_CANCELED, COG_WORKER_IDLE);
     else if (d->rc < 0)
-        cog_worker_end(d->worker, COG_DECODE_REFUSED);
+        cog_worker_end(d->worker, COG_DECODE_REFUSED, COG_WORKER_IDLE);
     else
         cog_worker_header(d->worker, d->width, d->height);
 }
@@ -40,9 +40,10 @@ static void after_pixels(uv_work_t *work, int status)
     cog_decode *d = work->data;
 
     if (status < 0 || atomic_load(&d->is_abandoned))
-        cog_worker_end(d->worker, COG_DECODE_CANCELED);
+        cog_worker_end(d->worker, COG_DECODE_CANCELED, COG_WORKER_IDLE);
     else
-        cog_worker_end(d->worker, d->rc < 0 ? COG_DECODE_REFUSED : COG_DECODE_DONE);
+        cog_worker_end(d->worker, d->rc < 0 ? COG_DECODE_REFUSED : COG_DECODE_DONE,
+                       COG_WORKER_IDLE);
 }
 
 static void thread_header(cog_decode_worker *w)
@@ -58,9 +59,13 @@ static void thread_pixels(cog_decode_worker *w)
 static void thread_abandon(cog_decode_worker *w)
 {
     if (w->phase == COG_WORKER_WAITING)
-        cog_worker_end(w, COG_DECODE_CANCELED);
+        cog_worker_end(w, COG_DECODE_CANCELED, COG_WORKER_IDLE);
     else
         uv_cancel((uv_req_t *)&w->d->work);
+}
+
+static void thread_tick(cog_decode_worker *w, uint64_t now_ns)
+{
 }
 
 static void thread_close(cog_decode_worker *w)
@@ -75,6 +80,7 @@ static void thread_free(cog_decode_worker *w)
 static const struct cog_worker_ops ops = { .header = thread_header,
                                            .pixels = thread_pixels,
                                            .abandon = thread_abandon,
+                                           .tick = thread_tick,
                                            .close = thread_close,
                                            .free = thread_free };
 
@@ -84,5 +90,6 @@ cog_decode_worker *cog_decode_thread_new(cog_decoder *dec)
 
     w->ops = &ops;
     w->decoder = dec;
+    w->phase = COG_WORKER_IDLE;
     return w;
 }

@@ -7,6 +7,7 @@
 #include "config/config.h"
 #include "engine/engine.h"
 #include "server/caption.h"
+#include "server/decode_child.h"
 #include "server/picture_list.h"
 #include "server/server.h"
 
@@ -38,13 +39,16 @@ static void log_stopped(cog_engine *engine)
 static int run_serve(const cog_config *cfg)
 {
     cog_engine_config engine_config = cfg->engine;
+    cog_server_config server_config = cfg->server;
     cog_server *server = NULL;
     cog_engine *engine = NULL;
     cog_err err = { 0 };
     int status;
 
     /* The listeners come first, so that probes are answered while the model loads. */
-    if (cog_server_open(&server, &cfg->server, &err) < 0)
+    server_config.image_helper =
+        "/proc/self/exe"; /* this very program, also when it was replaced */
+    if (cog_server_open(&server, &server_config, &err) < 0)
         return report("serve", &err);
     for (int i = 0; cog_server_address(server, i); i++)
         cog_log(COG_INFO,
@@ -189,6 +193,8 @@ int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
 
+    if (strcmp(name, COG_DECODE_CHILD) == 0)
+        return cog_decode_child_main(argc, argv);
     if (strcmp(name, "--version") == 0) {
         puts("cogwheel " COG_VERSION);
         return OK;

@@ -55,6 +55,8 @@ const cog_server_config cog_server_defaults = {
                .max_scans = 100,
                .max_metadata = 1u << 20,
                .max_ms = 5000 },
+    .image_helper_ms = 20000,
+    .image_quarantine_ms = 3600000,
 };
 
 /* ------------------------------------------------------------------ phases */
@@ -283,9 +285,10 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     s->async.data = s;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     s->workers = cog_workers_open(&s->loop, N_WORKERS);
-    s->decoder = cog_decoder_open(&s->loop, &s->cfg);
     s->media.fd = -1;
     rc = check_config(cfg, err);
+    if (rc == 0)
+        rc = cog_decoder_open(&s->decoder, &s->loop, &s->cfg, err);
     if (rc < 0)
         goto fail;
     rc = open_places(s, err);

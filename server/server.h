@@ -12,6 +12,12 @@
 
 typedef struct cog_server cog_server;
 
+typedef enum cog_image_sandbox {
+    COG_SANDBOX_AUTO,    /* as much of it as this machine allows; says what is missing */
+    COG_SANDBOX_REQUIRE, /* all of it, or the server does not open */
+    COG_SANDBOX_OFF,     /* decode in this process */
+} cog_image_sandbox;
+
 /* Strings and arrays are borrowed for the server's life. */
 typedef struct cog_server_config {
     const char *const *listen; /* "HOST:PORT", "[::1]:PORT", "unix:PATH" */
@@ -52,6 +58,13 @@ typedef struct cog_server_config {
     int n_image_domains;
     const char *media_root; /* of pictures by file: URLs; NULL: none */
     int image_workers;      /* pictures decoded at a time; 0: by the processors, 2 to 4 */
+    /* A program whose main hands its arguments to cog_decode_child_main, for helper processes that
+     * decode pictures; NULL: there is none, and pictures are decoded in this process. */
+    const char *image_helper;
+    cog_image_sandbox image_sandbox;
+    size_t image_helper_memory; /* address space of one; 0: what the largest picture takes */
+    int image_helper_ms;        /* time for one picture, after which its helper is killed */
+    int image_quarantine_ms;    /* how long a file that made a helper fail is refused; 0: not */
 } cog_server_config;
 
 extern const cog_server_config cog_server_defaults;
@@ -59,8 +72,10 @@ extern const cog_server_config cog_server_defaults;
 /* Whether a file of keys is one. COG_EIO, COG_EFORMAT, COG_ELIMIT; no message holds a key. */
 int cog_server_check_keys(const char *path, cog_err *err);
 
-/* Binds the listeners (so that probes are answered while the model loads). COG_EINVAL or COG_EIO
- * name the address and the remedy. Raises RLIMIT_NOFILE to its hard limit and ignores SIGPIPE. */
+/* Starts the helpers and binds the listeners (so that probes are answered while the model loads).
+ * COG_EINVAL or COG_EIO name the address and the remedy; COG_EUNSUPPORTED: no sandbox, and it is
+ * required. The calling thread lives as long as the helpers are to. Raises RLIMIT_NOFILE to its
+ * hard limit and ignores SIGPIPE. */
 int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err);
 
 /* Any thread: the engine has events or a new state. For cog_engine_config.notify. */

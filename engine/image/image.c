@@ -222,28 +222,57 @@ static cog_sha256 hash_of(const uint8_t *rgb, int side)
     return cog_sha256_of(spans, 3);
 }
 
-int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
-                   const cog_image_options *opt, cog_err *err)
+int cog_image_read(uint8_t *rgb, cog_image_source *out, cog_image_fault *fault, const void *bytes,
+                   size_t len, int side, const cog_image_options *opt, cog_err *err)
 {
     cog_image_frame frame;
-    cog_image *im;
     int rc;
 
     assert(side > 0 && side <= SHRT_MAX);
     rc = cog_image_decode(&frame, fault, bytes, len, opt, err);
     if (rc < 0)
         return rc;
-    im = cog_new(cog_image);
-    im->side = side;
-    im->format = frame.format;
-    im->source_width = frame.width;
-    im->source_height = frame.height;
-    im->rgb = cog_alloc((size_t)side * side, 3);
-    cog_resize_bicubic(im->rgb, side, side, frame.rgb, frame.width, frame.height);
-    im->hash = hash_of(im->rgb, side);
+    cog_resize_bicubic(rgb, side, side, frame.rgb, frame.width, frame.height);
+    *out = (cog_image_source){ frame.format, frame.width, frame.height };
     cog_free(frame.rgb);
-    *out = im;
     return 0;
+}
+
+/* Takes rgb. */
+static cog_image *image_of(uint8_t *rgb, int side, const cog_image_source *source)
+{
+    cog_image *im = cog_new(cog_image);
+
+    im->side = side;
+    im->rgb = rgb;
+    im->format = source->format;
+    im->source_width = source->width;
+    im->source_height = source->height;
+    im->hash = hash_of(rgb, side);
+    return im;
+}
+
+cog_image *cog_image_new(const uint8_t *rgb, int side, const cog_image_source *source)
+{
+    size_t size = (size_t)side * (size_t)side * 3;
+    uint8_t *copy = cog_realloc(NULL, size, 1);
+
+    memcpy(copy, rgb, size);
+    return image_of(copy, side, source);
+}
+
+int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
+                   const cog_image_options *opt, cog_err *err)
+{
+    uint8_t *rgb = cog_alloc((size_t)side * (size_t)side, 3);
+    cog_image_source source;
+    int rc = cog_image_read(rgb, &source, fault, bytes, len, side, opt, err);
+
+    if (rc < 0)
+        cog_free(rgb);
+    else
+        *out = image_of(rgb, side, &source);
+    return rc;
 }
 
 void cog_image_free(cog_image *im)

@@ -21,6 +21,7 @@ CLIENTS = 64
 # of 100 requests that begin; the rest are answered in full
 WHOLE, STREAMED = 35, 35
 FLOOD = 64
+HELPERS = 2  # that decode pictures, each with a socket
 HEAD_OF_LINE = ('ts', 'level', 'event')
 SAMPLED = {'temperature': 1.2, 'top_p': 0.95}
 
@@ -160,8 +161,8 @@ def memory_is_bounded(state):
 
 
 def connections_are_closed(state):
-    """Only its listener is left, though no deadline has passed."""
-    until(lambda: state['server'].sockets() == 1, 'connections to be closed')
+    """Only its listener and those to its helpers are left, though no deadline has passed."""
+    until(lambda: state['server'].sockets() == 1 + HELPERS, 'connections to be closed')
 
 
 def the_drain_leaves_nothing(state):
@@ -184,7 +185,8 @@ def main():
     tap.need_model(model)
     # without deadlines, so that nothing but the client's leaving ends a connection
     with Server(binary, model, '--drain-delay', '0', '--body-idle-timeout', '1h', '--body-timeout',
-                '1h', '--keepalive-timeout', '1h', '--max-n', str(FLOOD)) as server:
+                '1h', '--keepalive-timeout', '1h', '--max-n', str(FLOOD), '--image-workers',
+                str(HELPERS)) as server:
         state = {'server': server, 'total': total}
         return tap.run([all_answers_are_their_own, memory_is_bounded, a_flood_is_no_slow_reader,
                         it_still_answers_alone, connections_are_closed, the_drain_leaves_nothing],

@@ -52,7 +52,7 @@ OUTSIDE = [
     (r'(assert|ctype|errno|float|inttypes|limits|locale|math|signal|stdarg|stdatomic|stdbool|'
      r'stddef|stdint|stdio|stdlib|string|time)\.h', r'.*'),
     (r'(dirent|fcntl|fenv|fnmatch|glob|pthread|sched|strings|unistd|sys/[a-z]+)\.h', r'.*'),
-    (r'(arpa|linux|net|netinet)/[a-z0-9_]+\.h|netdb\.h', r'server/.*'),
+    (r'(arpa|linux|net|netinet)/[a-z0-9_]+\.h|netdb\.h|spawn\.h', r'server/.*'),
     (r'poll\.h', r'((server|client)/.*|base/log\.c)'),
     (r'[a-z]+', r'.*\.cc'),
 ]

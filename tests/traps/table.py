@@ -16,15 +16,15 @@ TANH = '''static void tanh_gelu(cog_backend *be, const cog_act *a, int row, int 
 }
 
 '''
-RESIZE = 'cog_resize_bicubic(im->rgb, side, side, frame.rgb, frame.width, frame.height);'
+RESIZE = 'cog_resize_bicubic(rgb, side, side, frame.rgb, frame.width, frame.height);'
 LETTERBOX = '''int fw = frame.width, fh = frame.height;
     int w = fw >= fh ? side : side * fw / fh > 0 ? side * fw / fh : 1;
     int h = fh >= fw ? side : side * fh / fw > 0 ? side * fh / fw : 1;
     uint8_t *fit = cog_alloc((size_t)w * h, 3);
     cog_resize_bicubic(fit, w, h, frame.rgb, fw, fh);
-    memset(im->rgb, 128, (size_t)side * side * 3);
+    memset(rgb, 128, (size_t)side * side * 3);
     for (int y = 0; y < h; y++)
-        memcpy(im->rgb + ((size_t)(y + (side - h) / 2) * side + (side - w) / 2) * 3,
+        memcpy(rgb + ((size_t)(y + (side - h) / 2) * side + (side - w) / 2) * 3,
                fit + (size_t)y * w * 3, (size_t)w * 3);
     cog_free(fit);'''
 CROP = '''int fw = frame.width, fh = frame.height, s = fw < fh ? fw : fh;
@@ -32,7 +32,7 @@ CROP = '''int fw = frame.width, fh = frame.height, s = fw < fh ? fw : fh;
     for (int y = 0; y < s; y++)
         memcpy(crop + (size_t)y * s * 3,
                frame.rgb + ((size_t)(y + (fh - s) / 2) * fw + (fw - s) / 2) * 3, (size_t)s * 3);
-    cog_resize_bicubic(im->rgb, side, side, crop, s, s);
+    cog_resize_bicubic(rgb, side, side, crop, s, s);
     cog_free(crop);'''
 ONE_PASS = '''    cog_resize_taps t;
     cog_resize_taps a, b;

@@ -574,8 +574,8 @@ int cog_image_probe(cog_image_format *format, int *width, int *height, cog_image
     return rc;
 }
 
-int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
-                   const cog_image_options *opt, cog_err *err)
+int cog_image_read(uint8_t *rgb, cog_image_source *out, cog_image_fault *fault, const void *bytes,
+                   size_t len, int side, const cog_image_options *opt, cog_err *err)
 {
     char text[64];
     int rc = read_picture(text, fault, bytes, len, err);
@@ -588,9 +588,31 @@ int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, s
     atomic_fetch_sub(&decoding, 1);
     if (rc < 0)
         return rc;
-    *out = cog_new(cog_image);
-    (*out)->side = side;
+    memset(rgb, 0, (size_t)side * (size_t)side * 3);
+    *out = (cog_image_source){ .format = COG_PNG, .width = 8, .height = 8 };
     return 0;
+}
+
+cog_image *cog_image_new(const uint8_t *rgb, int side, const cog_image_source *source)
+{
+    cog_image *im = cog_new(cog_image);
+
+    im->side = side;
+    im->format = source->format;
+    return im;
+}
+
+int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, size_t len, int side,
+                   const cog_image_options *opt, cog_err *err)
+{
+    uint8_t *rgb = cog_alloc((size_t)side * (size_t)side, 3);
+    cog_image_source source;
+    int rc = cog_image_read(rgb, &source, fault, bytes, len, side, opt, err);
+
+    if (rc == 0)
+        *out = cog_image_new(rgb, side, &source);
+    cog_free(rgb);
+    return rc;
 }
 
 void cog_image_free(cog_image *im)
