@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_FILES = 64 };
@@ -78,8 +79,9 @@ static char *written[MAX_FILES];
 
 static void remove_folder(void)
 {
-    for (int i = 0; i < MAX_FILES && written[i]; i++) {
-        unlink(written[i]);
+    for (int i = MAX_FILES - 1; i >= 0; i--) { /* folders after what is inside */
+        if (written[i])
+            remove(written[i]);
         cog_free(written[i]);
     }
     rmdir(folder);
@@ -130,4 +132,14 @@ void fuzz_write(const char *name, const void *bytes, size_t len)
 void fuzz_remove(const char *name)
 {
     unlink(path_of(name));
+}
+
+void fuzz_make_folder(const char *name)
+{
+    REQUIRE(mkdir(path_of(name), 0700) == 0);
+}
+
+void fuzz_link(const char *name, const char *target)
+{
+    REQUIRE(symlink(target, path_of(name)) == 0);
 }

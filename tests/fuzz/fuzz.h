@@ -70,5 +70,7 @@ cog_buf fuzz_expand(const uint8_t *bytes, size_t len, uint8_t marker, char fill,
 const char *fuzz_folder(void);
 void fuzz_write(const char *name, const void *bytes, size_t len);
 void fuzz_remove(const char *name); /* no matter whether it is there */
+void fuzz_make_folder(const char *name);
+void fuzz_link(const char *name, const char *target);
 
 #endif

@@ -210,8 +210,20 @@ def operations():
             seed('scheduler', bytes([n_blocks, max_seqs, tokens, 1] + ops))
 
 
+def urls():
+    for url in ('http://example.com/a.png', 'https://img.example.com:443/x?y#z', 'http://example.com.evil.org/', 'http://a@example.com/',
+                'http://example.com:8080/', 'http:///example.com', 'http://EXAMPLE.com./', 'http://[::1]/', 'http://example.com%2f@b/',
+                'http://127.1/', 'http://0x7f000001/', 'https://x.example.com\\@y/', 'http://sub.example.org/%00', 'ftp://example.com/'):
+        seed('fetch_url', url)
+    for address in (b'\x7f\0\0\1', b'\xa9\xfe\xa9\xfe', b'\0' * 10 + b'\xff\xff\x7f\0\0\1', b'\x20\x02\x7f\0\0\1' + bytes(10), b'\x26\x06' + bytes(14)):
+        seed('fetch_url', address)
+    for path in ('f', 'd/g', 'd/../f', '../secret', 'out', 'in', 'd/up/f', '%66', 'd//g', 'd/./g', '%2e%2e/secret', 'loop/loop/f', 'x', 'f/'):
+        seed('media_file', path)
+
+
 pictures()
 chats()
+urls()
 operations()
 connections()
 streams()
