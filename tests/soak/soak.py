@@ -16,13 +16,14 @@ import asks
 import tap
 import watch
 from server import Server
-from traffic import FAULT_S, KEYS, Traffic
+from traffic import KEYS, Traffic
 
 SPARE_KEY = 'sk-delta'
 HEADERS = {'Authorization': f'Bearer {KEYS[0]}'}
 # Small caches, so that they turn over all the time; a short queue, so that it is full now and then.
 OPTIONS = ('--kv-cache', '6MiB', '--max-seqs', '24', '--max-queue', '40', '--max-n', '8',
-           '--drain-delay', '0', '--slow-reader-timeout', '20s')
+           '--drain-delay', '0', '--slow-reader-timeout', '20s', '--image-helper-timeout', '3s',
+           '--image-quarantine', '2s')
 
 
 def arguments():
@@ -49,13 +50,13 @@ class Disturber(threading.Thread):
         super().__init__(daemon=True)
         self.server, self.traffic, self.key_file = server, traffic, key_file
         self.period = max(3.0, min(20.0, options.seconds / 10))
-        self.until = time.monotonic() + options.seconds - FAULT_S / 2
+        self.until = time.monotonic() + options.seconds - 4  # the last one is back by the end
         self.reloads = self.stopped = self.killed = 0
 
     def run(self):
         while not self.traffic.is_over.wait(self.period):
             self.reload()
-            if time.monotonic() < self.until or self.stopped + self.killed == 0:
+            if time.monotonic() < self.until:
                 self.disturb_helper()
 
     def reload(self):
@@ -135,6 +136,7 @@ def nothing_is_wrong_in_the_crowd(state):
         t.join(120)
     disturber.join(60)
     watcher.stop()
+    state['faults'] = disturber.stopped + disturber.killed
     report(traffic, disturber, options)
     assert not any(t.is_alive() for t in threads), 'a client never got its answer'
     assert not traffic.wrong, f'{len(traffic.wrong)} wrong:\n' + '\n'.join(traffic.wrong[:20])
@@ -197,6 +199,8 @@ def the_stop_leaves_nothing(state):
     print('# ' + ' '.join(f'{k}={v}' for k, v in stopped.items() if k not in ('ts', 'level', 'event')))
     assert set(left.values()) == {'0'}, left
     bad = [line for line in state['server'].log().splitlines() if 'level=error' in line]
+    if state['faults']:  # a picture fails with its helper
+        bad = [line for line in bad if 'event=picture_failed' not in line]
     assert not bad, bad[:5]
 
 
