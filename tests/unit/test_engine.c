@@ -176,6 +176,7 @@ static cog_engine_stats run_long(rig *r, uint64_t kv_bytes)
     cfg.block = 16;
     cfg.kv_bytes = kv_bytes;
     cfg.prefix_cache = kv_bytes != 0;
+    cfg.step_stretch = 1000; /* or prompts might come in as slowly as answers end */
     open_rig(r, cfg, 20);
     for (int i = 0; i < 20; i++) {
         cog_request *q = make_request(r, (uint64_t)i, query, true, (uint64_t)i);
