@@ -15,7 +15,7 @@ void cog_scheduler_init(cog_scheduler *s, int n_blocks, int block, int max_seqs,
 
 void cog_scheduler_fini(cog_scheduler *s)
 {
-    assert(s->running.n == 0);
+    assert(s->running.n == 0 && s->n_pictured == 0);
     cog_queue_free(s->waiting);
     cog_kv_fini(&s->kv);
 }
@@ -64,12 +64,20 @@ static void unlink_seq(cog_sched_list *l, cog_sched_seq *q)
     l->n--;
 }
 
+/* One more, or one less, waits with a picture. */
+static void count_waiting(cog_scheduler *s, cog_sched_seq *q, int n)
+{
+    if (!q->picture)
+        return;
+    q->picture->n_waiting += n;
+    s->n_pictured += n;
+}
+
 static void wait_in_queue(cog_scheduler *s, cog_sched_seq *q)
 {
     q->item.cost = q->n_tokens;
     q->state = COG_SEQ_WAITING;
-    if (q->picture)
-        q->picture->n_waiting++;
+    count_waiting(s, q, 1);
     cog_queue_add(s->waiting, &q->item);
 }
 
@@ -230,8 +238,7 @@ void cog_scheduler_remove(cog_scheduler *s, cog_sched_seq *q)
         return;
     if (q->state == COG_SEQ_WAITING) {
         cog_queue_remove(s->waiting, &q->item);
-        if (q->picture)
-            q->picture->n_waiting--;
+        count_waiting(s, q, -1);
     } else {
         unlink_seq(&s->running, q);
     }
@@ -347,8 +354,7 @@ static void begin_to_run(cog_scheduler *s, cog_sched_seq *q)
     if (!q->item.was_preempted)
         q->n_paid = q->n_tokens;
     cog_queue_admit(s->waiting, &q->item);
-    if (q->picture)
-        q->picture->n_waiting--;
+    count_waiting(s, q, -1);
     if (uses_cache(s, q) && needs_features(q))
         q->picture->leader = q;
     run(s, q);
@@ -449,6 +455,8 @@ int cog_scheduler_pictures(cog_scheduler *s, uint64_t now_ns, cog_picture **out,
     int n = 0;
 
     s->n_walks++;
+    if (s->n_pictured == 0) /* ten thousand may wait without */
+        return 0;
     cog_queue_begin(&c, s->waiting, now_ns);
     while (n < max && (item = cog_queue_next(&c))) {
         cog_sched_seq *q = (cog_sched_seq *)item;

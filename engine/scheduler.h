@@ -77,6 +77,7 @@ typedef struct cog_scheduler {
                      step */
     int step_tokens; /* rows in one step */
     cog_queue *waiting;
+    int n_pictured;         /* of those that wait, with a picture */
     cog_sched_list running; /* by priority, then order: the last one gives way first */
     bool has_backlog;       /* the last plan had rows for no more prompts */
     uint64_t n_preempted;   /* since the start */
