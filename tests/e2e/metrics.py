@@ -452,8 +452,9 @@ def the_log_is_json_and_tells_no_secrets():
                               'X-Request-Id': 'second'})
             server.request('GET', '/p%22a\\th?x=q-secret', headers={'X-Request-Id': 'third'})
             server.request('POST', '/v1/chat/completions', '{}', {'X-Request-Id': 'fourth'})
-            lines = until(lambda: (found := logged(server)).keys() >= {'second', 'third', 'fourth'}
-                          and found, 'four lines')
+            ask_twice_traced(server, trace)
+            lines = until(lambda: (found := logged(server)).keys() >= {
+                'second', 'third', 'fourth', 'fifth'} and found, 'five lines')
             text = server.log()
     line = lines['123']
     usage = data['usage']
@@ -471,7 +472,7 @@ def the_log_is_json_and_tells_no_secrets():
     times = {k: v for k, v in line.items() if k.endswith('_ms') and k != 'first_token_ms'}
     assert {'read_ms', 'image_decode_ms', 'encode_ms', 'prefill_ms', 'decode_ms'} <= times.keys()
     assert 0 < line['first_token_ms'] < line['ms'] and sum(times.values()) < line['ms'] + 2, line
-    assert 'trace_id' not in lines['second']
+    assert 'trace_id' not in lines['second'] and 'trace_id' not in lines['fifth']
     assert lines['third']['route'] == '/p%22a\\th' and lines['third']['status'] == 401
     assert (lines['fourth']['error'], lines['fourth']['finish']) == ('invalid_api_key', 'rejected')
     answer = data['choices'][0]['message']['content']
@@ -509,6 +510,18 @@ def an_answer_tells_its_times():
                       + m['prefill_ms'])
             assert before < m['time_to_first_token_ms'] + 0.1 < took + 0.1, (m, took)
             assert m['generation_time_ms'] < took, (m, took)
+
+
+def ask_twice_traced(server, trace):
+    """A request with two traceparent headers, which is as good as none."""
+    connection = server.connect()
+    connection.putrequest('GET', '/livez')
+    connection.putheader('X-Request-Id', 'fifth')
+    for span in '12':
+        connection.putheader('traceparent', f'00-{trace}-{span * 16}-01')
+    connection.endheaders()
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def logged(server):

@@ -407,8 +407,8 @@ void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out)
 {
     *out = (cog_engine_stats){ 0 };
     pthread_mutex_lock(&e->lock);
-    for (const struct fake_request *f = e->live; f; f = f->next)
-        out->in_stage[stage_of(f)]++;
+    for (const struct fake_request *f = e->live; f && !e->is_paused; f = f->next)
+        out->in_stage[stage_of(f)]++; /* a paused engine has not looked at its mailbox */
     out->waiting = e->n_waiting;
     out->running = e->n_live - e->n_waiting;
     pthread_mutex_unlock(&e->lock);

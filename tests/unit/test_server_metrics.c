@@ -8,6 +8,7 @@
 #include "base/clock.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -369,6 +370,60 @@ static void refusals_have_their_reasons(void **state)
     cog_free(page);
 }
 
+static void keys_and_their_limits_are_reasons(void **state)
+{
+    static const struct {
+        const char *key;
+        int status;
+    } asks[] = { { "k", 200 }, { "k", 429 }, { "k", 429 }, { "other", 401 } };
+    fixture *f = *state;
+
+    fixture_keys(f, "k rpm=1\n");
+    fixture_start(f);
+    for (size_t i = 0; i < sizeof(asks) / sizeof(asks[0]); i++) {
+        http_response r = chat_as(f, asks[i].key, "x", "");
+        assert_int_equal(r.status, asks[i].status);
+        response_fini(&r);
+    }
+    wait_value(f, ENDED("stop"), 1);
+    wait_value(f, REJECTED("rate_limit"), 2);
+    wait_value(f, REJECTED("invalid"), 1);
+}
+
+/* Whoever watches sees a drain to its end. */
+static void a_drain_can_be_watched(void **state)
+{
+    fixture *f = *state;
+    http_client busy, late;
+    const char *watch;
+    http_response r;
+
+    f->cfg.metrics_listen = "127.0.0.1:0";
+    f->cfg.drain_delay_ms = 200;
+    f->cfg.drain_timeout_ms = CLIENT_WAIT_MS;
+    fixture_start(f);
+    watch = cog_server_address(f->server, 1);
+    busy = begin_text(f, "hold", "");
+    late = client_open(f->address);
+    wait_at(watch, STAGE("prefill"), 1);
+    kill(getpid(), SIGTERM);
+    do {
+        r = client_get(watch, "/readyz");
+        response_fini(&r);
+    } while (r.status != 503);
+    client_puts(&late, "POST " CHAT " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                       "Content-Length: 2\r\n\r\n{}");
+    r = client_read(&late, false);
+    assert_int_equal(r.status, 503);
+    response_fini(&r);
+    client_close(&late);
+    wait_at(watch, REJECTED("draining"), 1);
+    usleep(300000); /* the delay is over, the listeners for requests are closed */
+    wait_at(watch, STAGE("prefill"), 1);
+    client_close(&busy);
+    assert_int_equal(fixture_join(f), 0);
+}
+
 static void other_addresses_are_no_requests(void **state)
 {
     static const char *const gets[] = { "/livez", "/v1/models", "/v1/models/test", "/nothing" };
@@ -600,6 +655,8 @@ int main(void)
         TEST(the_engines_queue_is_waiting),
         TEST(clients_leave_at_every_stage),
         TEST(refusals_have_their_reasons),
+        TEST(keys_and_their_limits_are_reasons),
+        TEST(a_drain_can_be_watched),
         TEST(other_addresses_are_no_requests),
         TEST(retries_are_counted),
         TEST(slow_senders_are_refusals),
