@@ -303,7 +303,7 @@ static void write_picture_results(page *p, int format)
     static const cog_api_code faults[] = {
         COG_API_IMAGE_URL,        COG_API_IMAGE_BASE64,    COG_API_IMAGE_EMPTY,
         COG_API_IMAGE_FILE_SIZE,  COG_API_IMAGE_BROKEN,    COG_API_IMAGE_TOO_LARGE,
-        COG_API_IMAGE_MEDIA_TYPE, COG_API_IMAGE_TOO_SMALL,
+        COG_API_IMAGE_MEDIA_TYPE, COG_API_IMAGE_TOO_SMALL, COG_API_QUARANTINED,
     };
     static const cog_api_code downloads[] = { COG_API_IMAGE_DOWNLOAD,
                                               COG_API_IMAGE_DOWNLOAD_LATER };
@@ -331,11 +331,20 @@ static void write_picture_results(page *p, int format)
 static void write_pictures(page *p)
 {
     const cog_engine_stats *st = &p->stats;
+    cog_decoder_stats decoder;
 
     cog_prom_family(p->out, "cogwheel_images_total", "counter",
                     "Pictures by format and by what became of decoding them.");
     for (int i = 0; i < COG_N_FORMATS; i++)
         write_picture_results(p, i);
+    cog_decoder_get_stats(p->s->decoder, &decoder);
+    cog_prom_family(p->out, "cogwheel_image_workers", "gauge",
+                    "What decodes pictures; down: being started again.");
+    labelled(p, "cogwheel_image_workers", "state", "up", (uint64_t)decoder.n_up);
+    labelled(p, "cogwheel_image_workers", "state", "down",
+             (uint64_t)(decoder.n_workers - decoder.n_up));
+    counter(p, "cogwheel_image_workers_died_total", NULL, decoder.n_died,
+            "Helpers that died, were too slow or broke their rules.");
     histogram(p, "cogwheel_image_pixels", NULL, &p->m->image_pixels, "Pixels of a decoded file.");
     counter(p, "cogwheel_image_tokens_total", NULL, st->image_tokens, "Picture tokens of prompts.");
     counter(p, "cogwheel_image_tokens_cached_total", NULL, st->image_tokens_cached,
@@ -389,6 +398,10 @@ static void write_server(page *p)
     gauge(p, "cogwheel_connections", NULL, p->s->n_open, "Open connections.");
     counter(p, "cogwheel_connections_refused_total", NULL, p->m->refused_connections,
             "Connections beyond the limit, answered with a 503.");
+    counter(p, "cogwheel_connection_shortages_total", NULL, p->s->n_shortages,
+            "Connections for which descriptors or memory lacked.");
+    gauge(p, "cogwheel_bodies_paused", NULL, p->s->n_paused,
+          "Request bodies that wait for room in memory.");
     gauge(p, "cogwheel_inflight_body_bytes", NULL, (double)p->s->inflight,
           "Request bodies held in memory.");
     counter(p, "cogwheel_log_lines_lost_total", NULL, cog_log_lost(),

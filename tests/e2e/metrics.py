@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -351,6 +352,20 @@ def waiting_counts_image_stages():
         assert most >= 2, 'never seen a picture waiting while another one is decoded'
 
 
+def a_dead_helper_is_counted():
+    """Once; and that there is another one."""
+    with Server(BINARY, MODEL, '--image-workers', '2') as server:
+        def workers(state):
+            return value(page(server), 'cogwheel_image_workers', state=state)
+        until(lambda: workers('up') == 2, 'two helpers')
+        assert value(page(server), 'cogwheel_image_workers_died_total') == 0
+        os.kill(server.helpers()[0], signal.SIGKILL)
+        until(lambda: value(page(server), 'cogwheel_image_workers_died_total') == 1, 'a death')
+        until(lambda: workers('up') == 2 and workers('down') == 0, 'another helper')
+        server.answer(ASK)
+        assert value(page(server), 'cogwheel_image_workers_died_total') == 1
+
+
 def promtool_accepts_it():
     """Nothing to say about ours; of vLLM's names, that they have colons, and one a wrong suffix."""
     if not shutil.which('promtool'):
@@ -532,9 +547,8 @@ def logged(server):
 
 
 TESTS = [the_parser_is_strict, all_names_are_there, the_manual_has_them_all,
-         numbers_are_those_of_the_answers,
-         counters_hold_under_load_with_aborts, waiting_counts_image_stages, promtool_accepts_it,
-         prometheus_scrapes_it, an_answer_tells_its_times,
-         the_log_is_json_and_tells_no_secrets]
+         numbers_are_those_of_the_answers, counters_hold_under_load_with_aborts,
+         waiting_counts_image_stages, a_dead_helper_is_counted, promtool_accepts_it,
+         prometheus_scrapes_it, an_answer_tells_its_times, the_log_is_json_and_tells_no_secrets]
 tap.need_model(MODEL)
 sys.exit(tap.run(TESTS))
