@@ -64,7 +64,7 @@ fuzz_one()
     h=$1 corpus=$build/corpus/$1 log=$build/logs/$1.log merged=$build/merged/$1
     program=$build/tests/fuzz/fuzz_$1
     rm -rf "$merged"
-    mkdir -p "$corpus" "$merged" "$build/findings" "$root/tests/fuzz/corpus/$h"
+    mkdir -p "$corpus" "$merged" "$build/findings" "$build/seeds/$h" "$root/tests/fuzz/corpus/$h"
     set -- "-max_len=$(max_len "$h")" -rss_limit_mb=2048 -malloc_limit_mb=256 -timeout=60 -verbosity=1 \
         "-artifact_prefix=$build/findings/$h-" -print_final_stats=1
     if [ -f "$root/tests/fuzz/$h.dict" ]; then

@@ -208,6 +208,13 @@ def operations():
                 op = rnd.choice((arrive, arrive, 2, 3, 4, 5, step, step, step, 64 + step)) + 8 * rnd.randrange(12)
                 ops += [op & 255] + [rnd.randrange(256) for _ in range({0: 4, 1: 4, 4: 1, 6: 1, 7: 1}.get(op % 8, 0))]
             seed('scheduler', bytes([n_blocks, max_seqs, tokens, 1] + ops))
+    for _ in range(20):
+        ops = []
+        for _ in range(30):
+            op = rnd.choice((0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 7)) + 8 * rnd.randrange(10)
+            ops += [op] + [rnd.randrange(256) for _ in range({0: 1, 3: 2, 5: 1, 6: 1}.get(op % 8, 0))]
+        seed('decode_helper', bytes(ops))
+    seed('decode_helper', bytes((0, 1, 7, 15, 7, 15, 0, 1, 8, 2, 16, 3, 24, 1, 7, 15, 2, 7, 15, 9, 7)))
 
 
 def urls():
