@@ -147,19 +147,21 @@ static void waiting_is_no_slowness(void **state)
     upload older, younger;
 
     f->cfg.max_body_bytes = f->cfg.max_inflight_bytes = BUDGET;
-    f->cfg.body_idle_timeout_ms = 400;
+    f->cfg.body_idle_timeout_ms = 1000;
     fixture_start(f);
-    older = begin_upload(f, 700000, 500000);
+    older = begin_upload(f, 690150, 500000);
     younger = begin_upload(f, 500000, 1000);
     send_to(&older, 690000);
-    usleep(50000);
-    send_to(&younger, younger.len);
-    for (int i = 1; i <= 8; i++) {
+    send_to(&younger, 290000);
+    usleep(500000);            /* all of it is there */
+    send_to(&younger, 320000); /* and this finds no room, but leaves some to the older */
+    for (int i = 1; i <= 9; i++) {
         usleep(150000);
         send_to(&older, older.sent + 10);
     }
     send_to(&older, older.len); /* the younger has waited for longer than the idle time-out */
     end_upload(&older, 200);
+    send_to(&younger, younger.len);
     end_upload(&younger, 200);
 }
 
