@@ -51,6 +51,7 @@ static void every_kind_of_line_end(void **state)
     expect("data: a\r\n\r\ndata: b\r\n\r\n", "[a][b]");
     expect("data: a\r\rdata: b\r\r", "[a][b]");
     expect("data: a\n\r\ndata: b\r\n\n", "[a][b]");
+    expect("data: a\r\ndata: b\r\n\r\n", "[a\nb]"); /* the LF of a CRLF is no empty line */
 }
 
 static void fields(void **state)
