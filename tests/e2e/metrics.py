@@ -352,6 +352,27 @@ def waiting_counts_image_stages():
         assert most >= 2, 'never seen a picture waiting while another one is decoded'
 
 
+def options_choose_what_and_who():
+    """--metrics-compat none leaves our own names; --metrics-auth asks for a key."""
+    with tempfile.NamedTemporaryFile('w', encoding='ascii') as keys:
+        os.chmod(keys.name, 0o600)
+        keys.write('k-secret\n')
+        keys.flush()
+        with Server(BINARY, MODEL, '--metrics-compat', 'none', '--metrics-auth', '--api-key-file',
+                    keys.name) as server:
+            assert server.get('/metrics')[0] == 401
+            status, _, text = server.request('GET', '/metrics',
+                                             headers={'Authorization': 'Bearer k-secret'})
+    assert status == 200
+    names = set(prom_text.parse(text.decode()))
+    assert all(name.startswith('cogwheel_') for name in names), names
+    assert names >= {f'cogwheel_{name}' for name in OWN}, names
+    if shutil.which('promtool'):
+        ran = subprocess.run(['promtool', 'check', 'metrics'], input=text, capture_output=True,
+                             check=False)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, b'', b''), ran
+
+
 def a_dead_helper_is_counted():
     """Once; and that there is another one."""
     with Server(BINARY, MODEL, '--image-workers', '2') as server:
@@ -548,7 +569,8 @@ def logged(server):
 
 TESTS = [the_parser_is_strict, all_names_are_there, the_manual_has_them_all,
          numbers_are_those_of_the_answers, counters_hold_under_load_with_aborts,
-         waiting_counts_image_stages, a_dead_helper_is_counted, promtool_accepts_it,
-         prometheus_scrapes_it, an_answer_tells_its_times, the_log_is_json_and_tells_no_secrets]
+         waiting_counts_image_stages, a_dead_helper_is_counted, options_choose_what_and_who,
+         promtool_accepts_it, prometheus_scrapes_it, an_answer_tells_its_times,
+         the_log_is_json_and_tells_no_secrets]
 tap.need_model(MODEL)
 sys.exit(tap.run(TESTS))
