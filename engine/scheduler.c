@@ -335,12 +335,10 @@ static bool admit(cog_scheduler *s, cog_plan *p, cog_sched_seq *q)
         return false;
     for (int i = 0; i < f.n_full; i++)
         cog_kv_hold(&s->kv, &q->table, find_full(s, q, i));
-    if (f.src >= 0)
-        cog_kv_touch(&s->kv, f.src);
     (void)cog_kv_grow(&s->kv, &q->table, q->n_tokens + 1);
     q->n_named = f.n_full;
     q->n_computed = f.n_full * s->kv.block + (f.src >= 0 ? f.n_slots : 0);
-    /* the only page left may have been the one to copy from */
+    /* the page to copy from may have become the one to copy to */
     if (f.src >= 0 && f.src != q->table.block[f.n_full])
         add_copy(p, q->table.block[f.n_full], f.src, f.n_slots);
     return true;

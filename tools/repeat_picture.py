@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import socket
 import statistics
 import struct
 import sys
@@ -36,12 +37,14 @@ def new_picture(rng):
             + chunk(b'IDAT', zlib.compress(rows, 1)) + chunk(b'IEND', b''))
 
 
-def first_token_ms(server, part, text):
+def first_token_ms(connection, part, text):
     """Of one answer: time from the request to the first text, and its usage."""
-    body = e2e.question(text, part, max_tokens=4, stream_options={'include_usage': True})
-    begin = time.perf_counter()
-    connection, response = server.stream(body)
+    body = json.dumps(e2e.question(text, part, max_tokens=4, stream=True,
+                                   stream_options={'include_usage': True}))
     first, usage = None, None
+    begin = time.perf_counter()
+    connection.request('POST', '/v1/chat/completions', body, {'Content-Type': 'application/json'})
+    response = connection.getresponse()
     assert response.status == 200, response.read()
     for line in response:
         if not line.startswith(b'data: {'):
@@ -51,7 +54,6 @@ def first_token_ms(server, part, text):
             usage = chunk['usage']
         elif first is None and chunk['choices'] and chunk['choices'][0]['delta'].get('content'):
             first = time.perf_counter()
-    connection.close()
     return None if first is None else 1000 * (first - begin), usage
 
 
@@ -63,15 +65,19 @@ def cached_tokens(usage):
 def measure(server, n, seed):
     """Three lists of milliseconds, and usages: the first question, the second, the third."""
     rng = random.Random(seed)
+    connection = server.connect()
+    connection.connect()
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     times, usages = ([], [], []), ([], [], [])
     for i in range(n + 1):
         part = e2e.picture_part(new_picture(rng))
         for k, text in enumerate((f'What is number {i}?', 'How many are there?',
                                   'Where is the dog?')):
-            ms, usage = first_token_ms(server, part, text)
-            if i > 0 and ms is not None:  # the first picture only warms up
+            ms, usage = first_token_ms(connection, part, text)
+            if i > 0 and ms is not None:  # the first picture warms up
                 times[k].append(ms)
                 usages[k].append(usage)
+    connection.close()
     return times, usages
 
 
