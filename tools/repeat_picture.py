@@ -3,7 +3,8 @@
 
 Starts a server and sends, for each of some new pictures, one question and then two others, one at a
 time, as streams over HTTP: the first is answered cold, the second and third find the picture's
-prefix computed. Prints the medians, their ratio, and what the answers' usage says was cached.
+prefix computed. Prints medians as the client sees them, as the server does, and of the engine alone,
+and what the answers' usage says was cached.
 
     tools/repeat_picture.py build/cogwheel models/demo
     tools/make_checkpoint.py --image-size 490 ... DIR && tools/repeat_picture.py build/cogwheel DIR
@@ -23,12 +24,14 @@ import zlib
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tests', 'e2e'))
 import server as e2e  # noqa: E402
 
-SIDE = 96  # the server resizes pictures anyway
+SIDE, FIELDS = 112, 7  # the server resizes pictures anyway
 
 
 def new_picture(rng):
-    """A PNG file that no other picture equals."""
-    rows = b''.join(b'\0' + rng.randbytes(3 * SIDE) for _ in range(SIDE))
+    """A PNG file, fields of colours, that no other picture equals."""
+    size = SIDE // FIELDS
+    rows = b''.join(size * (b'\0' + b''.join(size * rng.randbytes(3) for _ in range(FIELDS)))
+                    for _ in range(FIELDS))
 
     def chunk(kind, data):
         return (struct.pack('>I', len(data)) + kind + data
@@ -37,11 +40,12 @@ def new_picture(rng):
             + chunk(b'IDAT', zlib.compress(rows, 1)) + chunk(b'IEND', b''))
 
 
-def first_token_ms(connection, part, text):
-    """Of one answer: time from the request to the first text, and its usage."""
-    body = json.dumps(e2e.question(text, part, max_tokens=4, stream=True,
+def ask(connection, part, text):
+    """Of one answer: milliseconds to the first text as the client sees it, from the last byte read
+    as the server does, and of these in the engine; and its usage."""
+    body = json.dumps(e2e.question(text, part, max_tokens=4, stream=True, return_metrics=True,
                                    stream_options={'include_usage': True}))
-    first, usage = None, None
+    first, last = None, None
     begin = time.perf_counter()
     connection.request('POST', '/v1/chat/completions', body, {'Content-Type': 'application/json'})
     response = connection.getresponse()
@@ -50,33 +54,30 @@ def first_token_ms(connection, part, text):
         if not line.startswith(b'data: {'):
             continue
         chunk = json.loads(line[6:])
-        if chunk.get('usage'):
-            usage = chunk['usage']
+        if chunk.get('metrics'):
+            last = chunk
         elif first is None and chunk['choices'] and chunk['choices'][0]['delta'].get('content'):
             first = time.perf_counter()
-    return None if first is None else 1000 * (first - begin), usage
-
-
-def cached_tokens(usage):
-    """What the answer says, where it does."""
-    return usage.get('prompt_tokens_details', {}).get('cached_tokens')
+    seen = last['metrics']
+    inside = seen['queue_time_ms'] + seen['vision_encode_ms'] + seen['prefill_ms']
+    outside = 1000 * (first - begin) if first else seen['time_to_first_token_ms']
+    return (outside, seen['time_to_first_token_ms'], inside), last['usage']
 
 
 def measure(server, n, seed):
-    """Three lists of milliseconds, and usages: the first question, the second, the third."""
+    """For the first, second and third question: the times of each picture, and a usage."""
     rng = random.Random(seed)
+    times, usages = ([], [], []), [None] * 3
     connection = server.connect()
     connection.connect()
     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    times, usages = ([], [], []), ([], [], [])
     for i in range(n + 1):
         part = e2e.picture_part(new_picture(rng))
         for k, text in enumerate((f'What is number {i}?', 'How many are there?',
                                   'Where is the dog?')):
-            ms, usage = first_token_ms(connection, part, text)
-            if i > 0 and ms is not None:  # the first picture warms up
+            ms, usages[k] = ask(connection, part, text)
+            if i > 0:  # the first picture warms up
                 times[k].append(ms)
-                usages[k].append(usage)
     connection.close()
     return times, usages
 
@@ -91,12 +92,13 @@ def main():
     args, options = p.parse_known_args()
     with e2e.Server(args.binary, args.model, *options) as server:
         times, usages = measure(server, args.pictures, args.seed)
-    cold = statistics.median(times[0])
-    print(f'{"question":10} {"median ms":>10} {"min":>8} {"max":>8} {"of cold":>8} {"prompt":>7} cached')
-    for name, ms, usage in zip(('first', 'second', 'third'), times, usages):
-        print(f'{name:10} {statistics.median(ms):10.2f} {min(ms):8.2f} {max(ms):8.2f} '
-              f'{statistics.median(ms) / cold:8.1%} {usage[0]["prompt_tokens"]:7} '
-              f'{cached_tokens(usage[0])}')
+    medians = [[statistics.median(column) for column in zip(*rows)] for rows in times]
+    print('median ms to the first token; in brackets, of the first question\'s')
+    print(f'{"question":9}{"client":>18}{"server":>18}{"engine":>18}{"prompt":>8}{"cached":>8}')
+    for name, row, usage in zip(('first', 'second', 'third'), medians, usages):
+        cells = ''.join(f'{ms:10.2f} {f"({ms / cold:.1%})":>7}' for ms, cold in zip(row, medians[0]))
+        cached = usage['prompt_tokens_details']['cached_tokens']
+        print(f'{name:9}{cells}{usage["prompt_tokens"]:8}{cached:8}')
 
 
 if __name__ == '__main__':
