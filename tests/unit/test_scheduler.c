@@ -226,6 +226,32 @@ static void prompts_get_the_rows_they_are_given(void **state)
     close_fixture(&f);
 }
 
+static void a_tenant_pays_for_its_answers_too(void **state)
+{
+    cog_sched_seq a, b, c;
+    fixture f;
+
+    open_fixture(&f, 16, 1, 64);
+    init_seq(&a, 0, 10, 80);
+    init_seq(&b, 1, 10, 80);
+    init_seq(&c, 2, 30, 80);
+    c.tenant = 1;
+    cog_scheduler_add(&f.s, &a);
+    step(&f);
+    cog_scheduler_add(&f.s, &b);
+    cog_scheduler_add(&f.s, &c);
+    for (int i = 0; i < 50; i++)
+        step(&f);
+    assert_int_equal(a.n_computed, 60);
+    fini_seq(&f, &a);
+    step(&f);
+    assert_int_equal(b.state, COG_SEQ_WAITING); /* it came first, but its tenant has had 60 rows */
+    assert_int_equal(c.state, COG_SEQ_RUNNING);
+    fini_seq(&f, &b);
+    fini_seq(&f, &c);
+    close_fixture(&f);
+}
+
 static void who_waits_for_a_picture_is_passed(void **state)
 {
     cog_picture picture = { 0 }, *out[4];
@@ -295,6 +321,7 @@ int main(void)
         cmocka_unit_test(a_fork_without_room_waits_and_computes_again),
         cmocka_unit_test(the_largest_number_gives_way_first),
         cmocka_unit_test(prompts_get_the_rows_they_are_given),
+        cmocka_unit_test(a_tenant_pays_for_its_answers_too),
         cmocka_unit_test(who_waits_for_a_picture_is_passed),
         cmocka_unit_test(pictures_come_in_the_order_of_the_queue),
     };
