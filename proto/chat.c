@@ -360,7 +360,7 @@ static int parse(cog_chat *c, const char *body, size_t len, const cog_chat_optio
     if (!json_is_object(c->root))
         return cog_api_error_set(err, COG_API_INVALID_JSON, NULL,
                                  "The request body must be a JSON object.");
-    return 0;
+    return cog_json_scan_restore(&c->scan, c->root, err);
 }
 
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
@@ -381,6 +381,16 @@ int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_op
     if (cog_chat_messages_read(out, messages, opt, err) < 0 || read_custom(out, opt, err) < 0)
         return COG_EINVAL;
     return cog_fields_unknown(&out->ignored, out->root, fields, N_FIELDS, opt->strict, err);
+}
+
+void cog_chat_release(cog_chat *c)
+{
+    cog_chat_picture picture = c->picture;
+
+    cog_chat_fini(c);
+    c->picture.kind = picture.kind;
+    c->picture.is_bare = picture.is_bare;
+    memcpy(c->picture.param, picture.param, sizeof(picture.param));
 }
 
 void cog_chat_fini(cog_chat *c)

@@ -88,6 +88,8 @@ typedef struct cog_chat {
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
                   cog_api_error *err);
 void cog_chat_fini(cog_chat *c);
+/* Gives everything back but what an error says about the picture: the body may go. */
+void cog_chat_release(cog_chat *c);
 
 /* The output limit that was asked for, 0 when none was. */
 int64_t cog_chat_max_tokens(const cog_chat *c);

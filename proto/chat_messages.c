@@ -49,27 +49,13 @@ static int refuse_part(struct reader *r, const char *param, const char *type)
 static int add_text(struct reader *r, cog_buf *text, const json_t *v, const char *separator,
                     const char *param)
 {
-    const cog_json_piece *piece;
-    size_t len;
-    char *long_text;
-
     if (!json_is_string(v)) {
         if (!v || json_is_null(v))
             return cog_api_error_set(r->err, COG_API_MISSING, param,
                                      "Missing required parameter: '%s'.", param);
         return cog_field_type_error(r->err, param, "a string", v);
     }
-    piece = cog_json_scan_find(&r->chat->scan, json_string_value(v));
-    if (!piece) {
-        join(text, separator, json_string_value(v), json_string_length(v));
-        return 0;
-    }
-    long_text = cog_json_piece_text(piece, &len);
-    if (!long_text)
-        return cog_api_error_set(r->err, COG_API_INVALID_JSON, param,
-                                 "The request body could not be parsed: a string is not valid.");
-    join(text, separator, long_text, len);
-    cog_free(long_text);
+    join(text, separator, json_string_value(v), json_string_length(v));
     return 0;
 }
 

@@ -192,3 +192,47 @@ char *cog_json_piece_unescape(const cog_json_piece *p, size_t *out_len)
     *out_len = n;
     return text;
 }
+
+static int restore_text(const cog_json_scan *s, json_t *v, cog_api_error *err)
+{
+    const cog_json_piece *p = cog_json_scan_find(s, json_string_value(v));
+    size_t len;
+    char *text;
+
+    if (!p)
+        return 0;
+    text = cog_json_piece_text(p, &len);
+    if (!text)
+        return cog_api_error_set(err, COG_API_INVALID_JSON, NULL,
+                                 "The request body could not be parsed: a string is not valid.");
+    json_string_setn_nocheck(v, text, len);
+    cog_free(text);
+    return 0;
+}
+
+/* As deep as the scan allows. */
+static int restore(const cog_json_scan *s, json_t *v, bool is_picture, cog_api_error *err)
+{
+    const char *key;
+    json_t *member;
+    size_t i;
+
+    if (json_is_string(v))
+        return is_picture ? 0 : restore_text(s, v, err);
+    json_array_foreach(v, i, member)
+    {
+        if (restore(s, member, false, err) < 0)
+            return COG_EINVAL;
+    }
+    json_object_foreach(v, key, member)
+    {
+        if (restore(s, member, strcmp(key, "url") == 0 || strcmp(key, "image_url") == 0, err) < 0)
+            return COG_EINVAL;
+    }
+    return 0;
+}
+
+int cog_json_scan_restore(const cog_json_scan *s, json_t *root, cog_api_error *err)
+{
+    return s->n_pieces > 0 ? restore(s, root, false, err) : 0;
+}

@@ -21,6 +21,8 @@ enum {
     COG_JSON_LIFT = 4096, /* bytes from which a "data:" string is lifted */
 };
 
+struct json_t;
+
 typedef struct cog_json_piece {
     const char *data; /* borrowed from the body: between the quotes, as written */
     size_t len;
@@ -45,6 +47,10 @@ void cog_json_scan_fini(cog_json_scan *s);
 
 /* The piece that a parsed string stands for, or NULL when it is the client's own text. */
 const cog_json_piece *cog_json_scan_find(const cog_json_scan *s, const char *text);
+
+/* Puts the text of lifted strings back wherever no picture may stand: all that are no value of a
+ * key "url" or "image_url". COG_EINVAL and invalid_json for one that is no valid string. */
+int cog_json_scan_restore(const cog_json_scan *s, struct json_t *root, cog_api_error *err);
 
 /* What a piece says as text, for a long "data:" string that is no picture. Owned by the caller;
  * NULL when it is no valid JSON string. */

@@ -498,6 +498,9 @@ static void after_read(uv_work_t *w, int status)
 
     cog_picture_source_fini(&j->source);
     if (end_work(j)) {
+        /* What waits for its turn to be decoded holds its file and its prompt, nothing else. */
+        cog_chat_release(&j->chat);
+        cog_body_drop(x);
         hold(j);
         j->decode.user = j;
         j->decode.done = after_decode;

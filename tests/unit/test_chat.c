@@ -509,6 +509,32 @@ static void request_ids(void **state)
     assert_false(cog_chat_is_request_id("\xc3\xbc"));
 }
 
+/* A long string that looks like a picture is itself wherever no picture stands. */
+static void long_strings_are_themselves(void **state)
+{
+    char *text = cog_sprintf("data:%05000d", 1), *body;
+    cog_chat c;
+    cog_api_error err;
+
+    body = cog_sprintf("{" MESSAGES ",\"model\":\"%s\"}", text);
+    assert_int_equal(read_body(&c, body, &err), 0);
+    assert_string_equal(c.model, text);
+    cog_chat_fini(&c);
+    cog_free(body);
+    body = cog_sprintf("{" MESSAGES ",\"user\":\"%s\"}", text);
+    expect_code(body, "string_above_max_length", "user");
+    cog_free(body);
+    body = cog_sprintf("{" MESSAGES ",\"stop\":[\"%s\"]}", text);
+    expect_code(body, "string_above_max_length", "stop[0]");
+    cog_free(body);
+    body = cog_sprintf("{\"messages\":[{\"role\":\"%s\",\"content\":\"x\"}]}", text);
+    assert_true(read_body(&c, body, &err) < 0);
+    assert_non_null(strstr(err.message, "'data:0000"));
+    cog_chat_fini(&c);
+    cog_free(body);
+    cog_free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -527,6 +553,7 @@ int main(void)
         cmocka_unit_test(flipped_bytes),
         cmocka_unit_test(errors_stay_small),
         cmocka_unit_test(request_ids),
+        cmocka_unit_test(long_strings_are_themselves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,6 +225,38 @@ static void stopping_while_waiting(void **state)
     cog_free(younger.body);
 }
 
+/* A picture that waits for its turn to be decoded holds nothing of its body. */
+static void waiting_pictures_hold_no_body(void **state)
+{
+    enum { N = 3 };
+    fixture *f = *state;
+    http_client c[N];
+    char *picture = picture_body("x", "FAKE slow=500", ""), *body = cog_alloc(1, 700001);
+    http_response r;
+
+    memset(body, ' ', 700000);
+    memcpy(body, picture, strlen(picture));
+    f->cfg.max_body_bytes = f->cfg.max_inflight_bytes = BUDGET;
+    f->cfg.image_workers = 1;
+    fixture_start(f);
+    for (int i = 0; i < N; i++) {
+        c[i] = client_open(f->address);
+        client_puts(&c[i], "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+                           "Content-Type: application/json\r\nContent-Length: 700000\r\n\r\n");
+        client_send(&c[i], body, 700000);
+        usleep(100000);
+    }
+    assert_int_equal(fake_engine_decoding(), 1);
+    for (int i = 0; i < N; i++) {
+        r = client_read(&c[i], false);
+        assert_int_equal(r.status, 200);
+        response_fini(&r);
+        client_close(&c[i]);
+    }
+    cog_free(body);
+    cog_free(picture);
+}
+
 /* ------------------------------------------------------------------ refusals */
 
 /* A full queue is seen before anything of the body is looked at. */
@@ -310,15 +342,11 @@ static void refusals_are_not_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BUDGETED(refused_beside_what_is_here),
-        BUDGETED(promises_take_nothing),
-        BUDGETED(who_finds_no_room_waits),
-        CREATED(waiting_is_no_slowness),
-        BUDGETED(the_youngest_gives_way),
-        BUDGETED(leaving_while_waiting),
-        BUDGETED(stopping_while_waiting),
-        CREATED(refused_before_the_json),
-        CREATED(as_many_as_fit),
+        BUDGETED(refused_beside_what_is_here), BUDGETED(promises_take_nothing),
+        BUDGETED(who_finds_no_room_waits),     CREATED(waiting_is_no_slowness),
+        BUDGETED(the_youngest_gives_way),      BUDGETED(leaving_while_waiting),
+        BUDGETED(stopping_while_waiting),      CREATED(waiting_pictures_hold_no_body),
+        CREATED(refused_before_the_json),      CREATED(as_many_as_fit),
         CREATED(refusals_are_not_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
