@@ -21,17 +21,22 @@ def fields(pid):
 
 
 def helpers(server):
-    """The process ids of its helpers that live."""
+    """The process ids of its helpers that have begun to serve and live."""
     found = []
-    for name in filter(str.isdigit, os.listdir('/proc')):
+    for pid in server.helpers():
         try:
-            status = fields(name)
+            status = fields(pid)
         except OSError:
             continue
-        if (status['PPid'] == str(server.process.pid) and status['Name'] == 'cog-decode'
-                and status['State'][0] != 'Z'):
-            found.append(int(name))
+        if status['Name'] == 'cog-decode' and status['State'][0] != 'Z':
+            found.append(pid)
     return found
+
+
+def metric(server, name):
+    """The value of a series without labels."""
+    lines = server.get('/metrics')[2].decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(name + ' '))
 
 
 def ask(number):
@@ -137,6 +142,8 @@ def a_picture_that_breaks_a_helper_is_refused(server):
     assert (status, data['error']['code']) == (500, 'request_quarantined'), data
     assert data['error']['type'] == 'server_error' and head['x-should-retry'] == 'false', data
     assert data['error']['param'] == 'messages[0].content[0].image_url.url', data
+    assert metric(server, 'cogwheel_images_quarantined_total') == 1
+    assert metric(server, 'cogwheel_image_helper_deaths_total') >= 2
     assert server.chat(ask(2000))[0] == 200
 
 
