@@ -227,6 +227,7 @@ static void *engine_main(void *arg)
         }
     } else {
         e->is_loaded = true;
+        pthread_setname_np(pthread_self(), "cog-engine"); /* for debuggers and top */
         publish(e, COG_ENGINE_READY, 1, NULL);
         serve(e);
         cog_core_end_all(e, COG_ECANCELED, "the engine is closing");
