@@ -499,6 +499,47 @@ static void a_large_device_is_used(void **state)
     close_rig(&r);
 }
 
+static int load_with_cache(cog_loaded *l, uint64_t image_cache_bytes)
+{
+    cog_engine_config cfg = config_of("cuda");
+    cog_err err = { 0 };
+
+    *l = (cog_loaded){ 0 };
+    cfg.image_cache_bytes = image_cache_bytes;
+    return cog_load(l, &cfg, NULL, NULL, &err);
+}
+
+/* Where there is room for one context of pages and no more, fewer pictures are kept. */
+static void pictures_that_nobody_has_give_way_to_pages(void **state)
+{
+    const uint64_t cache = (uint64_t)256 << 20;
+    int least;
+    cog_loaded l;
+
+    for (device.total_mib = 280; load_with_cache(&l, 0) < 0; device.total_mib++) {
+        cog_unload(&l);
+        assert_true(device.total_mib < 400);
+    }
+    assert_int_equal(l.max_cached, 0);
+    least = l.max_features;
+    assert_int_equal(least, 16 + l.max_images); /* of the running sequences and a pass */
+    cog_unload(&l);
+    assert_int_equal(load_with_cache(&l, cache), 0);
+    assert_int_equal(l.max_features, least);
+    assert_int_equal(l.max_cached, least);
+    cog_unload(&l);
+    device.total_mib += 64;
+    assert_int_equal(load_with_cache(&l, cache), 0);
+    assert_int_equal(l.max_features, COG_MAX_CACHED_PICTURES);
+    assert_int_equal(l.max_cached, COG_MAX_CACHED_PICTURES);
+    cog_unload(&l);
+    /* a small one is kept among those of the running sequences */
+    assert_int_equal(load_with_cache(&l, cache / 10000), 0);
+    assert_int_equal(l.max_features, least);
+    assert_true(l.max_cached < least);
+    cog_unload(&l);
+}
+
 static void wait_for_end(rig *r, int i)
 {
     uint64_t give_up = cog_now_ns() + 100000000000u;
@@ -633,6 +674,7 @@ int main(void)
         device_test(a_large_device_is_used),
         device_test(a_device_that_is_passed_over_is_a_warning),
         device_test(a_device_that_computes_something_else_is_refused),
+        device_test(pictures_that_nobody_has_give_way_to_pages),
         device_test(pictures_hold_nobody_up),
         device_test(loading_stops_between_its_phases),
     };
