@@ -128,7 +128,7 @@ const cog_option cog_options[] = {
            server.metrics_own_only, 0),
     BOOL("insecure", SERVE, "allow an address beyond this machine without API keys",
          server.insecure),
-    INT("max-connections", SERVE, "open connections; a further one gets a 503",
+    INT("max-connections", SERVE, "open connections; beyond them only probes are answered",
         server.max_connections, 1, 1000000),
     TIME("header-timeout", SERVE, "time a client has to send the head of a request",
          server.header_timeout_ms, 1, HOUR),
