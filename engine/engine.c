@@ -369,6 +369,27 @@ void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out)
     out->waiting = atomic_load(&e->n_waiting);
 }
 
+int cog_engine_tokenize(int32_t **ids, int *n_ids, cog_engine *e, const char *text, size_t len,
+                        cog_err *err)
+{
+    return cog_tokenizer_encode(e->loaded.tokenizer, ids, n_ids, text, len, err);
+}
+
+const char *cog_engine_piece(cog_engine *e, int32_t id, size_t *len)
+{
+    return cog_tokenizer_piece(e->loaded.tokenizer, id, len);
+}
+
+void cog_engine_detokenize(cog_buf *out, cog_engine *e, const int32_t *ids, int n_ids)
+{
+    cog_detokenizer d = { 0 };
+
+    for (int i = 0; i < n_ids; i++)
+        cog_detokenizer_push(&d, out, e->loaded.tokenizer, ids[i]);
+    cog_detokenizer_finish(&d, out);
+    cog_detokenizer_fini(&d);
+}
+
 int cog_engine_prompt(cog_prompt *out, cog_engine *e, cog_template tmpl, const cog_turn *turns,
                       int n_turns, bool has_image, cog_err *err)
 {

@@ -7,6 +7,7 @@
 #ifndef COG_ENGINE_ENGINE_H
 #define COG_ENGINE_ENGINE_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/histogram.h"
 #include "base/mailbox.h"
@@ -155,6 +156,7 @@ typedef struct cog_engine_info {
     const char *dtype;            /* "bf16" */
     uint64_t fingerprint;         /* of the weights */
     int vocab;
+    int32_t bos;                  /* the token that begins a prompt */
     int context;                  /* tokens of prompt and answer together */
     int image_side, image_tokens; /* tokens one picture takes, boi and eoi included */
     cog_template default_template;
@@ -213,6 +215,17 @@ typedef struct cog_prompt {
 int cog_engine_prompt(cog_prompt *out, cog_engine *e, cog_template tmpl, const cog_turn *turns,
                       int n_turns, bool has_image, cog_err *err);
 void cog_prompt_fini(cog_prompt *p);
+
+/* Text and ids as prompts and answers have them; the rules are tokenizer.h's. Need READY; any
+ * thread. */
+/* Without the token that begins a prompt. *ids is the caller's, cog_free. COG_EINVAL: no UTF-8;
+ * COG_ELIMIT: more than 1 MiB. */
+int cog_engine_tokenize(int32_t **ids, int *n_ids, cog_engine *e, const char *text, size_t len,
+                        cog_err *err);
+/* The bytes of one token, nothing for control tokens. Borrowed, not NUL-terminated. */
+const char *cog_engine_piece(cog_engine *e, int32_t id, size_t *len);
+/* Appends the text of an answer of these ids, each in [0, vocab). UTF-8. */
+void cog_engine_detokenize(cog_buf *out, cog_engine *e, const int32_t *ids, int n_ids);
 const char *cog_template_name(cog_template t);
 
 /* ------------------------------------------------------------------ requests */

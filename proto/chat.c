@@ -5,6 +5,7 @@
 #include "proto/base64.h"
 #include "proto/chat_messages.h"
 #include "proto/field.h"
+#include "proto/json_body.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -313,56 +314,6 @@ static int read_custom(cog_chat *c, const cog_chat_options *opt, cog_api_error *
     return 0;
 }
 
-/* Says what is wrong in words of ours: the parser's text may quote the client at length. */
-static int parse_error(cog_api_error *err, const json_error_t *e)
-{
-    const char *what = "it is not valid JSON";
-
-    switch (json_error_code(e)) {
-    case json_error_duplicate_key:
-        what = "an object has the same key twice";
-        break;
-    case json_error_numeric_overflow:
-        what = "a number is out of range";
-        break;
-    case json_error_null_character:
-    case json_error_null_byte_in_key:
-        what = "a string holds a NUL character";
-        break;
-    case json_error_invalid_utf8:
-        what = "it is not valid UTF-8";
-        break;
-    case json_error_premature_end_of_input:
-        what = "it ends too early";
-        break;
-    case json_error_end_of_input_expected:
-        what = "something follows the JSON object";
-        break;
-    default:
-        break;
-    }
-    return cog_api_error_set(err, COG_API_INVALID_JSON, NULL,
-                             "The request body could not be parsed: %s (line %d, column %d).", what,
-                             e->line, e->column);
-}
-
-static int parse(cog_chat *c, const char *body, size_t len, const cog_chat_options *opt,
-                 cog_api_error *err)
-{
-    json_error_t e;
-
-    if (cog_json_scan_init(&c->scan, body, len, opt->nonce, err) < 0)
-        return COG_EINVAL;
-    c->root = json_loadb(c->scan.skeleton.data, c->scan.skeleton.len, JSON_REJECT_DUPLICATES, &e);
-    cog_buf_fini(&c->scan.skeleton);
-    if (!c->root)
-        return parse_error(err, &e);
-    if (!json_is_object(c->root))
-        return cog_api_error_set(err, COG_API_INVALID_JSON, NULL,
-                                 "The request body must be a JSON object.");
-    return cog_json_scan_restore(&c->scan, c->root, err);
-}
-
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
                   cog_api_error *err)
 {
@@ -371,7 +322,7 @@ int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_op
     *out = (cog_chat){
         .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1, .cache_prompt = true
     };
-    if (parse(out, body, len, opt, err) < 0 ||
+    if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_fields_read(out, out->root, fields, N_FIELDS, err) < 0)
         return COG_EINVAL;
     messages = get(out->root, "messages");

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "proto/chat.h"
 #include "proto/chat_write.h"
+#include "server/chat_prompt.h"
 #include "server/decoder.h"
 #include "server/internal.h"
 #include "server/picture_source.h"
@@ -32,8 +33,8 @@ typedef struct chat_job {
     bool is_working;
     atomic_bool is_abandoned; /* read by the pool: do not start what nobody waits for */
 
-    char nonce[33]; /* of the chat's scan: drawn for each request, so that none can use another's */
-    cog_chat chat;  /* until the request is built */
+    char nonce[COG_NONCE_SIZE];
+    cog_chat chat; /* until the request is built */
     cog_api_error err;
     cog_request *request; /* until the engine takes it */
     uint64_t id;          /* the engine's */
@@ -55,123 +56,20 @@ typedef struct chat_job {
     cog_decode decode;
 } chat_job;
 
-/* A token of any vocabulary of the family has fewer bytes: text above it needs no tokenizer to be
- * refused. */
-enum { MAX_TOKEN_BYTES = 256 };
-
-/* Bytes from which a body's JSON may take long enough to be waited for: some 1 ms. */
-enum { LARGE_BODY = 64 << 10 };
-
 /* ------------------------------------------------------------------ worker: understand */
-
-static cog_template template_of(const cog_server_config *cfg, cog_chat_form form)
-{
-    switch (form) {
-    case COG_CHAT_FORM_CHAT:
-        return COG_TEMPLATE_CHAT;
-    case COG_CHAT_FORM_VQA:
-        return COG_TEMPLATE_VQA;
-    case COG_CHAT_FORM_BASE:
-        return COG_TEMPLATE_BASE;
-    default:
-        return cfg->default_template;
-    }
-}
-
-static int check_model(const cog_server_config *cfg, const char *model, cog_api_error *err)
-{
-    char quoted[COG_API_QUOTE];
-
-    if (!model || !*model || cfg->any_model)
-        return 0;
-    for (int i = 0; i < cfg->n_served_names; i++) {
-        if (strcmp(model, cfg->served_names[i]) == 0)
-            return 0;
-    }
-    return cog_api_error_set(err, COG_API_MODEL_NOT_FOUND, "model", "The model %s does not exist.",
-                             cog_api_quote(quoted, model, strlen(model)));
-}
-
-/* A small pool of pages bounds a request as the context does. */
-static int capacity_of(const cog_engine_info *info)
-{
-    int64_t pool = (int64_t)info->block * info->n_blocks;
-
-    return pool < info->context ? (int)pool : info->context;
-}
-
-static int refuse_length(const cog_engine_info *info, bool at_least, int64_t prompt, int image,
-                         int64_t wanted, cog_api_error *err)
-{
-    return cog_api_error_set(
-        err, COG_API_CONTEXT_LENGTH, "messages",
-        "This model's maximum context length is %d tokens. However, you requested %s%lld tokens "
-        "(%s%lld in the messages, of which %d for images; %lld in the completion). Please reduce "
-        "the length of the messages or completion.",
-        capacity_of(info), at_least ? "at least " : "", (long long)(prompt + wanted),
-        at_least ? "at least " : "", (long long)prompt, image, (long long)wanted);
-}
 
 /* The room for the answer, from the asked limit and the context. */
 static int set_length(chat_job *j, const cog_engine_info *info)
 {
     const cog_prompt *p = &j->request->prompt;
     int64_t wanted = cog_chat_max_tokens(&j->chat);
-    int64_t room = (int64_t)capacity_of(info) - p->n_tokens;
+    int64_t room = (int64_t)cog_chat_prompt_capacity(info) - p->n_tokens;
 
     if (room < 1 || (wanted > room && j->x->server->cfg.reject_overflow))
-        return refuse_length(info, false, p->n_tokens, p->n_image_tokens, wanted ? wanted : 1,
-                             &j->err);
+        return cog_chat_prompt_refuse(info, false, p->n_tokens, p->n_image_tokens,
+                                      wanted ? wanted : 1, &j->err);
     j->request->max_tokens = (int)(wanted && wanted < room ? wanted : room);
     return 0;
-}
-
-static int build_prompt(chat_job *j, const cog_engine_info *info)
-{
-    const cog_chat *c = &j->chat;
-    cog_server *s = j->x->server;
-    bool has_image = c->picture.kind != COG_PICTURE_NONE;
-    int image = has_image ? info->image_tokens : 0;
-    cog_turn *turns;
-    cog_err err;
-    int rc;
-
-    if (c->text_len / MAX_TOKEN_BYTES > (size_t)capacity_of(info))
-        return refuse_length(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image, image,
-                             cog_chat_max_tokens(c), &j->err);
-    turns = cog_array(cog_turn, (size_t)c->n_turns);
-    for (int i = 0; i < c->n_turns; i++) {
-        const cog_chat_turn *t = &c->turns[i];
-        bool is_last = i == c->n_turns - 1;
-
-        turns[i].query = t->query.data ? t->query.data : "";
-        turns[i].query_len = t->query.len;
-        turns[i].answer = is_last ? NULL : t->answer.data ? t->answer.data : "";
-        turns[i].answer_len = t->answer.len;
-    }
-    rc = cog_engine_prompt(&j->request->prompt, s->engine, template_of(&s->cfg, c->form), turns,
-                           c->n_turns, has_image, &err);
-    cog_free(turns);
-    if (rc == COG_ELIMIT)
-        return refuse_length(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image, image,
-                             cog_chat_max_tokens(c), &j->err);
-    if (rc < 0) {
-        cog_log(COG_ERROR, "event=prompt_failed id=%s code=%s", j->x->id, cog_err_name(rc));
-        cog_status_fail(&j->err, j->x->id);
-        return rc;
-    }
-    return 0;
-}
-
-static bool draw_nonce(char nonce[33])
-{
-    unsigned char bytes[16];
-
-    if (RAND_bytes(bytes, sizeof(bytes)) != 1)
-        return false;
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(nonce + 2 * i, 3, "%02x", bytes[i]);
-    return true;
 }
 
 static uint64_t random_seed(void)
@@ -258,15 +156,7 @@ static void understand(cog_work *w)
     chat_job *j = (chat_job *)(void *)((char *)w - offsetof(chat_job, parsing));
     cog_server *s = j->x->server;
     const cog_engine_info *info = cog_engine_get_info(s->engine);
-    cog_chat_options opt = {
-        .nonce = j->nonce,
-        .max_n = s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES,
-        .max_images = s->cfg.max_images,
-        .image_policy_last = s->cfg.image_policy_last,
-        .takes_web = s->fetcher != NULL,
-        .takes_files = s->cfg.media_root != NULL,
-        .strict = s->cfg.strict_parameters,
-    };
+    cog_chat_options opt = cog_chat_prompt_options(s, j->nonce);
 
     if (atomic_load(&j->is_abandoned))
         return;
@@ -274,18 +164,15 @@ static void understand(cog_work *w)
         cog_status_fail(&j->err, j->x->id);
         return;
     }
-    if (!draw_nonce(j->nonce)) {
-        cog_log(COG_ERROR, "event=no_randomness id=%s", j->x->id);
-        cog_status_fail(&j->err, j->x->id);
-        return;
-    }
-    if (cog_chat_init(&j->chat, j->x->body.data ? j->x->body.data : "", j->x->body.len, &opt,
+    if (cog_chat_prompt_nonce(j->nonce, j->x->id, &j->err) < 0 ||
+        cog_chat_init(&j->chat, j->x->body.data ? j->x->body.data : "", j->x->body.len, &opt,
                       &j->err) < 0 ||
-        check_model(&s->cfg, j->chat.model, &j->err) < 0 ||
+        cog_chat_prompt_check_model(&s->cfg, j->chat.model, &j->err) < 0 ||
         cog_picture_source_check(&j->source, &j->chat.picture, &s->cfg, &j->err) < 0)
         return;
     j->request = cog_new(cog_request);
-    if (build_prompt(j, info) < 0 || set_length(j, info) < 0)
+    if (cog_chat_prompt_build(&j->request->prompt, s, &j->chat, j->x->id, &j->err) < 0 ||
+        set_length(j, info) < 0)
         return;
     build_request(j);
 }
@@ -608,7 +495,7 @@ void cog_chat_begin(cog_exchange *x)
     s->n_parsing++;
     j->parsing.run = understand;
     j->parsing.done = after_understand;
-    cog_workers_post(s->workers, &j->parsing, x->body.len > LARGE_BODY);
+    cog_workers_post(s->workers, &j->parsing, x->body.len > COG_LARGE_BODY);
 }
 
 void cog_chat_cancel(cog_exchange *x)

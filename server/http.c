@@ -203,7 +203,7 @@ static void add_headers(struct MHD_Response *res, const cog_exchange *x)
     bool closes = false;
 
     MHD_add_response_header(res, "x-request-id", x->id);
-    if (x->client && x->route && x->route->needs_engine)
+    if (x->client && x->route && x->route->is_work)
         add_limits(res, x->client);
     for (int i = 0; i < r->n_headers; i++) {
         MHD_add_response_header(res, r->header[i].name, r->header[i].value);
@@ -327,7 +327,7 @@ static int judge(cog_exchange *x, cog_api_error *err)
     bool is_options = strcmp(h->method, "OPTIONS") == 0;
 
     x->route = route;
-    x->record.is_work = route && route->needs_engine && !routing.code;
+    x->record.is_work = route && route->is_work && !routing.code;
     if (x->record.is_work)
         cog_metrics_begin(x);
     if (x->conn->is_extra && !(route && route->is_open)) {
@@ -357,11 +357,11 @@ static int judge(cog_exchange *x, cog_api_error *err)
         refuse_size(s, err);
         return COG_EINVAL;
     }
-    if (!cog_body_admit(x) || (route->needs_engine && !cog_status_has_room(s))) {
+    if (!cog_body_admit(x) || (route->is_work && !cog_status_has_room(s))) {
         cog_status_text(s, COG_API_OVERLOADED, err);
         return COG_EINVAL;
     }
-    return route->needs_engine && !cog_auth_count(x, err) ? COG_EINVAL : 0;
+    return route->is_work && !cog_auth_count(x, err) ? COG_EINVAL : 0;
 }
 
 static bool has_header(const cog_reply *r, const char *name)

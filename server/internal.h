@@ -90,6 +90,7 @@ typedef struct cog_route {
     bool is_metrics;                /* may need a key, and may be only there */
     bool is_post;                   /* POST with a JSON body; else GET and HEAD */
     bool needs_engine;              /* refused while loading or draining */
+    bool is_work;                   /* asks for an answer: queued, counted, limited by key */
     void (*begin)(cog_exchange *x); /* the request is complete: reply now or later */
     void (*fini)(cog_exchange *x);  /* frees x->job; NULL: has none */
     void (*cancel)(
@@ -307,6 +308,11 @@ void cog_chat_begin(cog_exchange *x);
 void cog_chat_fini_job(cog_exchange *x);
 void cog_chat_cancel(cog_exchange *x);
 void cog_chat_on_event(cog_exchange *x, const cog_event *ev);
+
+/* tokens.c */
+void cog_tokens_tokenize(cog_exchange *x);
+void cog_tokens_detokenize(cog_exchange *x);
+void cog_tokens_fini(cog_exchange *x);
 
 /* admin.c */
 void cog_admin_models(cog_exchange *x);

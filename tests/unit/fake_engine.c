@@ -273,6 +273,7 @@ cog_engine *fake_engine_new(void)
                                  .dtype = "bf16",
                                  .fingerprint = 0x1234,
                                  .vocab = 256,
+                                 .bos = 1,
                                  .context = FAKE_CONTEXT,
                                  .image_side = FAKE_SIDE,
                                  .image_tokens = FAKE_IMAGE_TOKENS,
@@ -415,6 +416,31 @@ void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out)
 }
 
 /* One token per byte; the form goes into BOS. */
+/* A byte is a token; letters have pieces. */
+int cog_engine_tokenize(int32_t **ids, int *n_ids, cog_engine *e, const char *text, size_t len,
+                        cog_err *err)
+{
+    *ids = cog_array(int32_t, len + 1);
+    *n_ids = (int)len;
+    for (size_t i = 0; i < len; i++)
+        (*ids)[i] = (unsigned char)text[i];
+    return 0;
+}
+
+const char *cog_engine_piece(cog_engine *e, int32_t id, size_t *len)
+{
+    static const char bytes[] = "abcdefghijklmnopqrstuvwxyz";
+
+    *len = id >= 'a' && id <= 'z';
+    return bytes + (*len ? id - 'a' : 0);
+}
+
+void cog_engine_detokenize(cog_buf *out, cog_engine *e, const int32_t *ids, int n_ids)
+{
+    for (int i = 0; i < n_ids; i++)
+        cog_buf_add(out, &(char){ (char)ids[i] }, 1);
+}
+
 int cog_engine_prompt(cog_prompt *out, cog_engine *e, cog_template tmpl, const cog_turn *turns,
                       int n_turns, bool has_image, cog_err *err)
 {

@@ -1,0 +1,124 @@
+#include "server/chat_prompt.h"
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/log.h"
+
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A token of any vocabulary of the family has fewer bytes: text above it needs no tokenizer to be
+ * refused. */
+enum { MAX_TOKEN_BYTES = 256 };
+
+static cog_template template_of(const cog_server_config *cfg, cog_chat_form form)
+{
+    switch (form) {
+    case COG_CHAT_FORM_CHAT:
+        return COG_TEMPLATE_CHAT;
+    case COG_CHAT_FORM_VQA:
+        return COG_TEMPLATE_VQA;
+    case COG_CHAT_FORM_BASE:
+        return COG_TEMPLATE_BASE;
+    default:
+        return cfg->default_template;
+    }
+}
+
+int cog_chat_prompt_check_model(const cog_server_config *cfg, const char *model, cog_api_error *err)
+{
+    char quoted[COG_API_QUOTE];
+
+    if (!model || !*model || cfg->any_model)
+        return 0;
+    for (int i = 0; i < cfg->n_served_names; i++) {
+        if (strcmp(model, cfg->served_names[i]) == 0)
+            return 0;
+    }
+    return cog_api_error_set(err, COG_API_MODEL_NOT_FOUND, "model", "The model %s does not exist.",
+                             cog_api_quote(quoted, model, strlen(model)));
+}
+
+int cog_chat_prompt_capacity(const cog_engine_info *info)
+{
+    int64_t pool = (int64_t)info->block * info->n_blocks;
+
+    return pool < info->context ? (int)pool : info->context;
+}
+
+int cog_chat_prompt_refuse(const cog_engine_info *info, bool at_least, int64_t prompt, int image,
+                           int64_t wanted, cog_api_error *err)
+{
+    return cog_api_error_set(
+        err, COG_API_CONTEXT_LENGTH, "messages",
+        "This model's maximum context length is %d tokens. However, you requested %s%lld tokens "
+        "(%s%lld in the messages, of which %d for images; %lld in the completion). Please reduce "
+        "the length of the messages or completion.",
+        cog_chat_prompt_capacity(info), at_least ? "at least " : "", (long long)(prompt + wanted),
+        at_least ? "at least " : "", (long long)prompt, image, (long long)wanted);
+}
+
+int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, const char *id,
+                          cog_api_error *err)
+{
+    const cog_engine_info *info = cog_engine_get_info(s->engine);
+    bool has_image = c->picture.kind != COG_PICTURE_NONE;
+    int image = has_image ? info->image_tokens : 0;
+    cog_turn *turns;
+    cog_err why;
+    int rc;
+
+    if (c->text_len / MAX_TOKEN_BYTES > (size_t)cog_chat_prompt_capacity(info))
+        return cog_chat_prompt_refuse(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image,
+                                      image, cog_chat_max_tokens(c), err);
+    turns = cog_array(cog_turn, (size_t)c->n_turns);
+    for (int i = 0; i < c->n_turns; i++) {
+        const cog_chat_turn *t = &c->turns[i];
+        bool is_last = i == c->n_turns - 1;
+
+        turns[i].query = t->query.data ? t->query.data : "";
+        turns[i].query_len = t->query.len;
+        turns[i].answer = is_last ? NULL : t->answer.data ? t->answer.data : "";
+        turns[i].answer_len = t->answer.len;
+    }
+    rc = cog_engine_prompt(out, s->engine, template_of(&s->cfg, c->form), turns, c->n_turns,
+                           has_image, &why);
+    cog_free(turns);
+    if (rc == COG_ELIMIT)
+        return cog_chat_prompt_refuse(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image,
+                                      image, cog_chat_max_tokens(c), err);
+    if (rc < 0) {
+        cog_log(COG_ERROR, "event=prompt_failed id=%s code=%s", id, cog_err_name(rc));
+        cog_status_fail(err, id);
+        return rc;
+    }
+    return 0;
+}
+
+int cog_chat_prompt_nonce(char nonce[COG_NONCE_SIZE], const char *id, cog_api_error *err)
+{
+    unsigned char bytes[(COG_NONCE_SIZE - 1) / 2];
+
+    if (RAND_bytes(bytes, sizeof(bytes)) != 1) {
+        cog_log(COG_ERROR, "event=no_randomness id=%s", id);
+        cog_status_fail(err, id);
+        return COG_EIO;
+    }
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(nonce + 2 * i, 3, "%02x", bytes[i]);
+    return 0;
+}
+
+cog_chat_options cog_chat_prompt_options(const cog_server *s, const char *nonce)
+{
+    return (cog_chat_options){
+        .nonce = nonce,
+        .max_n = s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES,
+        .max_images = s->cfg.max_images,
+        .image_policy_last = s->cfg.image_policy_last,
+        .takes_web = s->fetcher != NULL,
+        .takes_files = s->cfg.media_root != NULL,
+        .strict = s->cfg.strict_parameters,
+    };
+}
