@@ -346,7 +346,9 @@ void sim_check_step(sim_world *w, uint64_t slice_ns, double step_us, int n_strea
 
     if (n_streams == 0 || w->policy == SIM_BASELINE || total <= alone * lane * 1.0001)
         return;
-    more = fmax((m->stretch - 1) * alone, fmin(2 * m->visual_us, 1.7 * (m->stretch - 1) * alone));
+    /* up to twice the room for what is worth its fixed cost; beside a slice that cost is guessed */
+    more = 1.7 * (m->stretch - 1) * alone;
+    more = fmax((m->stretch - 1) * alone, m->lane > 0 ? more : fmin(2 * m->visual_us, more));
     bound = lane * (alone + fmax(more, fmax(rows, m->lane > 0 ? 0 : piece)));
     w->result.mixed++;
     w->result.over += total > bound;
