@@ -10,6 +10,7 @@
 #include "client/workload.h"
 #include "proto/chat_read.h"
 
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -43,7 +44,8 @@ typedef struct run {
     uint64_t begin_ns,
         due_ns; /* of the next request; of a closed loop, 0: whenever there is room */
     cog_rng arrivals;
-    uint64_t shown_ns; /* of the progress line */
+    bool is_interrupted; /* SIGINT came: nothing begins any more */
+    uint64_t shown_ns;   /* of the progress line */
     bool has_terminal;
 } run;
 
@@ -176,7 +178,7 @@ static bool is_all_started(const run *r, uint64_t now)
 {
     uint64_t next = is_closed_loop(r) ? now : r->due_ns;
 
-    return r->n_started >= r->limit ||
+    return r->n_started >= r->limit || r->is_interrupted ||
            (r->opt->duration_ms && next - r->begin_ns >= (uint64_t)r->opt->duration_ms * MS);
 }
 
@@ -204,23 +206,48 @@ static void show_progress(run *r, uint64_t now)
     fprintf(stderr, "\r%zu sent, %zu ended ", r->n_started, r->n_samples);
 }
 
+static sigset_t interrupt(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    return set;
+}
+
+/* The first SIGINT lets what is under way end, and what ended be reported; the second one kills. */
+static void look_for_interrupt(run *r)
+{
+    sigset_t set = interrupt();
+
+    if (!r->is_interrupted && sigtimedwait(&set, NULL, &(struct timespec){ 0 }) == SIGINT) {
+        r->is_interrupted = true;
+        sigprocmask(SIG_UNBLOCK, &set, NULL);
+    }
+}
+
 static void send_all(run *r)
 {
+    sigset_t set = interrupt(), before;
+
+    sigprocmask(SIG_BLOCK, &set, &before);
     for (;;) {
         uint64_t now = cog_now_ns(), until = UINT64_MAX;
         bool is_over;
 
+        look_for_interrupt(r);
         start_due(r);
         is_over = is_all_started(r, now);
         if (is_over && cog_wire_under_way(r->http) == 0)
             break;
         if (!is_over && !is_closed_loop(r) && cog_wire_under_way(r->http) < r->max_open)
             until = r->due_ns;
-        if (r->has_terminal && until > now + 500 * MS)
+        if (until > now + 500 * MS)
             until = now + 500 * MS;
         cog_wire_turn(r->http, until);
         show_progress(r, now);
     }
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (r->has_terminal)
         fputs("\r\033[K", stderr);
 }

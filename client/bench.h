@@ -52,9 +52,9 @@ typedef struct cog_bench_options {
 
 extern const cog_bench_options cog_bench_defaults;
 
-/* Runs it and prints the report to out. *n_failed counts requests without a whole answer.
- * COG_EINVAL: an option; COG_EIO, COG_EFORMAT: a picture's file or the key's; COG_EIO also when the
- * server gives no answer to begin with. */
+/* Runs it and prints the report to out. SIGINT ends it early: no further request begins. *n_failed
+ * counts requests without a whole answer. COG_EINVAL: an option; COG_EIO, COG_EFORMAT: a picture's
+ * file or the key's; COG_EIO also when the server gives no answer to begin with. */
 int cog_bench_run(int *n_failed, FILE *out, const cog_bench_options *opt, cog_err *err);
 
 #endif

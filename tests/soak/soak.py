@@ -181,14 +181,15 @@ def memory_and_descriptors_are_flat(state):
 
 
 def metrics_are_at_rest(state):
-    """Where there are metrics: no request is waiting or running."""
-    status, _, data = state['server'].request('GET', '/metrics', None, HEADERS)
-    if status != 200:
-        print(f'# no metrics: {status}')
-        return
-    lines = [line for line in data.decode().splitlines()
-             if line.startswith(('vllm:num_requests_running', 'vllm:num_requests_waiting'))]
-    assert len(lines) == 2 and all(float(line.split()[-1]) == 0 for line in lines), lines
+    """No request is waiting or running."""
+    names = ('vllm:num_requests_running', 'vllm:num_requests_waiting')
+
+    def gauges():
+        status, _, data = state['server'].request('GET', '/metrics', None, HEADERS)
+        assert status == 200, status
+        return [float(line.split()[-1]) for line in data.decode().splitlines()
+                if line.startswith(names)]
+    assert watch.until(lambda: gauges() == [0, 0]), gauges()
 
 
 def the_stop_leaves_nothing(state):
