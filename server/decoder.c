@@ -26,7 +26,7 @@ struct cog_decoder {
     bool has_helpers; /* the workers are processes */
     size_t bytes;     /* that the decodes under way may take */
     cog_quarantine quarantine;
-    uint64_t n_died, n_quarantined;
+    uint64_t n_died;
 };
 
 uv_loop_t *cog_decoder_loop(cog_decoder *dec)
@@ -123,7 +123,6 @@ static void start_queued(cog_decoder *dec)
         cog_decode *d = take_queued(dec);
 
         if (cog_quarantine_has(&dec->quarantine, &d->file, cog_now_ns())) {
-            dec->n_quarantined++;
             finish(dec, d, COG_DECODE_QUARANTINED);
             continue;
         }
@@ -309,9 +308,7 @@ static void on_tick(uv_timer_t *t)
 
 void cog_decoder_get_stats(const cog_decoder *dec, cog_decoder_stats *out)
 {
-    *out = (cog_decoder_stats){ .n_workers = dec->n_workers,
-                                .n_died = dec->n_died,
-                                .n_quarantined = dec->n_quarantined };
+    *out = (cog_decoder_stats){ .n_workers = dec->n_workers, .n_died = dec->n_died };
     for (int i = 0; i < dec->n_workers; i++)
         out->n_up += dec->worker[i]->phase != COG_WORKER_DOWN;
     for (const cog_decode *d = dec->queue; d; d = d->next)

@@ -78,9 +78,9 @@ void cog_decoder_close(cog_decoder *dec); /* NULL is fine */
 void cog_decoder_free(cog_decoder *dec);  /* NULL is fine */
 
 typedef struct cog_decoder_stats {
-    int n_workers, n_up;            /* up: idle or busy, not being started again */
-    int n_queued;                   /* pictures that no worker has */
-    uint64_t n_died, n_quarantined; /* since the start: helpers lost; pictures refused for it */
+    int n_workers, n_up; /* up: idle or busy, not being started again */
+    int n_queued;        /* pictures that no worker has */
+    uint64_t n_died;     /* helpers lost since the start */
 } cog_decoder_stats;
 
 void cog_decoder_get_stats(const cog_decoder *dec, cog_decoder_stats *out);

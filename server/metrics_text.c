@@ -385,21 +385,6 @@ static void write_engine(page *p)
           "Since the engine last began a step or a wait; it beats once a second when idle.");
 }
 
-static void write_helpers(page *p)
-{
-    cog_decoder_stats st;
-
-    cog_decoder_get_stats(p->s->decoder, &st);
-    cog_prom_family(p->out, "cogwheel_image_workers", "gauge",
-                    "What decodes pictures: helper processes, or threads.");
-    labelled(p, "cogwheel_image_workers", "state", "up", (uint64_t)st.n_up);
-    labelled(p, "cogwheel_image_workers", "state", "down", (uint64_t)(st.n_workers - st.n_up));
-    counter(p, "cogwheel_image_helper_deaths_total", NULL, st.n_died,
-            "Helper processes that died or were killed, and were to be started again.");
-    counter(p, "cogwheel_images_quarantined_total", NULL, st.n_quarantined,
-            "Pictures refused because a helper had died of the same file.");
-}
-
 static void write_server(page *p)
 {
     cog_buf labels = { 0 };
@@ -419,7 +404,6 @@ static void write_server(page *p)
           "Request bodies that wait for room in memory.");
     gauge(p, "cogwheel_inflight_body_bytes", NULL, (double)p->s->inflight,
           "Request bodies held in memory.");
-    write_helpers(p);
     counter(p, "cogwheel_log_lines_lost_total", NULL, cog_log_lost(),
             "Log lines that standard error did not take.");
     cog_prom_label(&labels, "version", COG_VERSION);

@@ -33,12 +33,6 @@ def helpers(server):
     return found
 
 
-def metric(server, name):
-    """The value of a series without labels."""
-    lines = server.get('/metrics')[2].decode().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(name + ' '))
-
-
 def ask(number):
     """A question about a picture of its own."""
     return question('What is shown?', picture_part(pictures.scene(number)), max_tokens=4)
@@ -142,8 +136,6 @@ def a_picture_that_breaks_a_helper_is_refused(server):
     assert (status, data['error']['code']) == (500, 'request_quarantined'), data
     assert data['error']['type'] == 'server_error' and head['x-should-retry'] == 'false', data
     assert data['error']['param'] == 'messages[0].content[0].image_url.url', data
-    assert metric(server, 'cogwheel_images_quarantined_total') == 1
-    assert metric(server, 'cogwheel_image_helper_deaths_total') >= 2
     assert server.chat(ask(2000))[0] == 200
 
 
