@@ -11,6 +11,8 @@ line 27 overload          test_server_stream.c queue_full; test_server_load.c
                           refused_before_the_json; test_server_limits.c requests_per_minute and on
 line 29 watchdog          a_stopped_engine_is_noticed; test_server_drain.c stuck_engine
 line 30 SIGTERM           shutdown.py running_streams_finish
+line 31 metrics           metrics.py all_names_are_there, the_parser_is_strict,
+                          counters_hold_under_load_with_aborts, waiting_counts_image_stages
 line 35 equal bits        alone_in_company_cached_or_not; isolation.py; test_engine.c logits_are_*
 """
 import ctypes

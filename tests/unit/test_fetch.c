@@ -10,12 +10,15 @@
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -113,6 +116,11 @@ static bool is_allowed(const struct sockaddr *a)
 
 static const cog_fetch_options quick = {
     .connect_ms = 400, .total_ms = 800, .max_transfers = 8, .is_allowed = is_allowed
+};
+
+/* For what is none of the test's: it takes as long as it takes. */
+static const cog_fetch_options patient = {
+    .connect_ms = 60000, .total_ms = 60000, .max_transfers = 8, .is_allowed = is_allowed
 };
 
 static void open_rig(rig *r, const cog_fetch_options *opt)
@@ -294,6 +302,91 @@ static void a_name_that_changes_gains_nothing(void **state)
     close_rig(&r);
 }
 
+/* A server of another program that shows a certificate which nobody signed. */
+static pid_t start_tls(const char *dir, int port)
+{
+    char *make =
+        cog_sprintf("openssl req -x509 -newkey rsa:2048 -nodes -keyout %s/key -out %s/cert "
+                    "-days 2 -subj /CN=pictures.test "
+                    "-addext subjectAltName=DNS:pictures.test 2>%s/log",
+                    dir, dir, dir);
+    char *key = cog_sprintf("%s/key", dir), *cert = cog_sprintf("%s/cert", dir);
+    char *at = cog_sprintf("127.0.0.1:%d", port);
+    pid_t child = -1;
+
+    if (system(make) == 0) {
+        child = fork();
+        if (child == 0) {
+            dup2(open("/dev/null", O_RDWR), STDIN_FILENO);
+            dup2(STDIN_FILENO, STDOUT_FILENO);
+            dup2(STDIN_FILENO, STDERR_FILENO);
+            execlp("openssl", "openssl", "s_server", "-accept", at, "-key", key, "-cert", cert,
+                   "-www", NULL);
+            _exit(127);
+        }
+    }
+    cog_free(make);
+    cog_free(key);
+    cog_free(cert);
+    cog_free(at);
+    return child;
+}
+
+static int free_port(void)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    socklen_t len = sizeof(a);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static void certificates_are_verified(void **state)
+{
+    char dir[] = "cog-fetch-XXXXXX";
+    const char *domain;
+    char *url, *command;
+    int port = free_port();
+    pid_t child;
+    cog_fetch *f = NULL;
+    rig r;
+
+    assert_non_null(mkdtemp(dir));
+    child = start_tls(dir, port);
+    command = cog_sprintf("rm -rf %s", dir);
+    if (child < 0) {
+        assert_int_equal(system(command), 0);
+        cog_free(command);
+        skip(); /* there is no openssl */
+    }
+    open_rig(&r, &patient);
+    snprintf(r.domain, sizeof(r.domain), ".test:%d", port);
+    domain = r.domain;
+    url = cog_sprintf("https://pictures.test:%d/", port);
+    do { /* until it listens */
+        assert_true(r.n_fetches < MAX_FETCHES);
+        usleep(100000);
+        f = &r.fetch[r.n_fetches++];
+        *f = (cog_fetch){
+            .max_bytes = 1 << 20, .deadline_ns = UINT64_MAX, .done = on_done, .user = &r
+        };
+        assert_int_equal(cog_fetch_url_parse(&f->url, url, &domain, 1), 0);
+        cog_fetch_start(r.fetcher, f);
+        wait_for_all(&r);
+    } while (f->curl_code == CURLE_COULDNT_CONNECT);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(f->status, COG_FETCH_REFUSED);
+    assert_int_equal(f->curl_code, CURLE_PEER_FAILED_VERIFICATION);
+    close_rig(&r);
+    cog_free(command);
+    cog_free(url);
+}
+
 /* ------------------------------------------------------------------ how much, how long */
 
 static void sizes_are_limited(void **state)
@@ -463,6 +556,7 @@ int main(void)
         cmocka_unit_test(redirects_are_not_followed),
         cmocka_unit_test(private_addresses_are_not_connected_to),
         cmocka_unit_test(a_name_that_changes_gains_nothing),
+        cmocka_unit_test(certificates_are_verified),
         cmocka_unit_test(sizes_are_limited),
         cmocka_unit_test(slow_servers_are_left),
         cmocka_unit_test(connecting_is_limited),
