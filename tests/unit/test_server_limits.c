@@ -213,6 +213,7 @@ static void a_bad_file_changes_nothing(void **state)
 
     fixture_keys(f, "one\n");
     fixture_start(f);
+    expect_status(chat_as(f, "one", "x", ""), 200); /* the signal has its handler by now */
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         fixture_keys(f, bad[i]);
         kill(getpid(), SIGHUP);
