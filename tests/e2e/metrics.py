@@ -224,9 +224,9 @@ def numbers_are_those_of_the_answers():
         connection, answer = server.stream({**ASK, 'stream_options': {'include_usage': True}})
         usages.append(stream_chunks(answer)[-1]['usage'])
         connection.close()
-        took = time.monotonic() - begin
         families = until(lambda: (f := page(server)) and
                          total(f, 'cogwheel_requests_ended_total') == 5 and f, 'the last end')
+        took = time.monotonic() - begin
         check_page(families)
         prompt = sum(u['prompt_tokens'] for u in usages)
         output = sum(u['completion_tokens'] for u in usages)
