@@ -94,11 +94,15 @@ fuzz_one()
     echo "{\"name\": \"fuzz $h, new inputs\", \"result\": \"$result\"}" >>"$build/results.json"
 }
 
-# The smallest units of the merged corpus, up to a size, become the tree's.
+# The smallest units of the merged corpus, up to a size, become the tree's; and where they are small
+# the seeds, some of which stand for a property and cover nothing of their own.
 update()
 {
-    kept=$root/tests/fuzz/corpus/$1
+    kept=$root/tests/fuzz/corpus/$1 seeds=$build/seeds/$1
     find "$kept" -type f ! -name '.*' ! -name 'regression-*' -delete
+    if [ "$(find "$seeds" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')" -le 8192 ]; then
+        find "$seeds" -type f -exec cp {} "$kept/" \;
+    fi
     find "$2" -type f -printf '%s %p\n' | sort -n | while read -r size path; do
         max_corpus=$((max_corpus - size))
         [ "$max_corpus" -ge 0 ] || break

@@ -1,6 +1,6 @@
-/* Answers as a client reads them: events come out the same however the bytes are cut, hold no line
- * end but those that join lines, and what they hold is read or refused. The last byte says how to
- * cut. */
+/* Answers as a client reads them: events come out the same however the bytes are cut and whichever
+ * way lines end, hold no line end but those that join lines, and what they hold is read or refused.
+ * The last byte says how to cut. */
 #include "tests/fuzz/fuzz.h"
 
 #include "base/alloc.h"
@@ -54,15 +54,39 @@ static cog_buf read_in_pieces(const char *bytes, size_t len, unsigned how)
     return all;
 }
 
+static void require_same(const cog_buf *a, const cog_buf *b)
+{
+    REQUIRE(a->len == b->len);
+    REQUIRE(a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
+
+/* Lines that end in LF, made to end in something else. */
+static void check_line_ends(const char *bytes, size_t len, const cog_buf *want, const char *end,
+                            unsigned how)
+{
+    cog_buf other = { 0 }, all;
+
+    for (size_t i = 0; i < len; i++)
+        cog_buf_add(&other, bytes[i] == '\n' ? end : &bytes[i], bytes[i] == '\n' ? strlen(end) : 1);
+    all = read_in_pieces(other.data ? other.data : "", other.len, how);
+    require_same(&all, want);
+    cog_buf_fini(&other);
+    cog_buf_fini(&all);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     fuzz_tail tail = { bytes, len };
     unsigned how = fuzz_take(&tail);
-    cog_buf whole = read_in_pieces((const char *)bytes, tail.len, 0);
-    cog_buf pieces = read_in_pieces((const char *)bytes, tail.len, how | 1);
+    const char *text = (const char *)bytes;
+    cog_buf whole = read_in_pieces(text, tail.len, 0);
+    cog_buf pieces = read_in_pieces(text, tail.len, how | 1);
 
-    REQUIRE(whole.len == pieces.len);
-    REQUIRE(whole.len == 0 || memcmp(whole.data, pieces.data, whole.len) == 0);
+    require_same(&whole, &pieces);
+    if (tail.len > 0 && !memchr(text, '\r', tail.len)) {
+        check_line_ends(text, tail.len, &whole, "\r\n", how);
+        check_line_ends(text, tail.len, &whole, "\r", how | 1);
+    }
     cog_buf_fini(&whole);
     cog_buf_fini(&pieces);
     return 0;

@@ -106,6 +106,10 @@ static void check_error(const text *t)
     cog_api_error_set(&e, COG_API_INVALID_VALUE, param, "%s",
                       cog_api_quote(quoted, t->clean, t->clean_len));
     fuzz_check_api_error(&e);
+    if (param[0]) { /* longer than its buffer, perhaps */
+        cog_api_error_set(&e, COG_API_INTERNAL, NULL, "%s", param);
+        fuzz_check_api_error(&e);
+    }
     cog_free(param);
 }
 

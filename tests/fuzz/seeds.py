@@ -74,6 +74,7 @@ def chats():
         {'messages': messages(('user', [{'type': 'input_image', 'image_url': picture}]))},
         {'messages': [{'role': 'user', 'content': 'a', 'name': 'n'},
                       {'role': 'assistant', 'content': None, 'refusal': None}]},
+        {'messages': messages(('user', 'hi')), 'n': 5},
         {'messages': []}, {},
     ]
     for body in bodies:
@@ -103,6 +104,7 @@ def texts():
     for data in ('', 'plain', 'caf\u00e9 \u20ac \U0001f600', '"\\/\b\f\n\r\t\x01\x7f', '<\u2028>'):
         seed('utf8', data)
         seed('write', data.encode() + b'\x07')
+    seed('write', ('x' + '\u00e9' * 700).encode() + b'\x00') # longer than an error's message
     for data in (b'\xff', b'\xc0\x80', b'\xed\xa0\x80', b'\xf4\x90\x80\x80', b'\xe2\x82', b'a\xf0\x9f\x98b', b'\xf8'):
         seed('utf8', data)
         seed('write', data + b'\x01')
@@ -140,6 +142,8 @@ def checkpoints():
     a = {'__metadata__': {'format': 'pt'}, 't': tensor('F32', [2, 2], 0, 16), 'u': tensor('BF16', [3], 16, 22)}
     b = {'v': tensor('F16', [], 0, 2), 'w': tensor('F32', [0, 5], 2, 2)}
     index = {'metadata': {'total_size': 24}, 'weight_map': {'t': 'a', 'u': 'a', 'v': 'b', 'w': 'b'}}
+    overlapping = {'t': tensor('F32', [2], 0, 8), 'u': tensor('F32', [2], 4, 12)}
+    seed('safetensors', json.dumps(overlapping).encode() + b'\0')
     for flags in 0, 4, 8:
         seed('safetensors', json.dumps(a).encode() + bytes((flags,)))
     seed('safetensors', b'\0'.join(json.dumps(v).encode() for v in (index, a, b)) + b'\x02')
