@@ -184,6 +184,7 @@ static int reserve(cog_engine *e, cog_err *err)
     cog_vision_init(&e->vision, e->forward, l->model, l->max_images, l->max_features,
                     l->max_cached);
     e->vision.batch = &e->counts.vision_batch;
+    e->sched.picture_changes = &e->vision.n_changes;
     cog_batcher_init(&e->batcher, e->cfg.step_tokens, e->cfg.max_seqs, max_blocks, m->image_tokens);
     e->pace = cog_pace_new((double)e->cfg.step_stretch, e->cfg.step_tokens, e->cfg.max_seqs);
     e->draw = cog_array(cog_draw, max_draws);

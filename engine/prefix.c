@@ -162,6 +162,7 @@ void cog_prefix_forget(cog_prefix *x, int32_t page)
         if (has(x, (cog_prefix_kind)kind, page))
             unlink_entry(x, 2 * page + kind);
     x->kinds[page] = 0;
+    x->n_forgotten++;
 }
 
 bool cog_prefix_is_sound(const cog_prefix *x)

@@ -77,6 +77,7 @@ static void wait_in_queue(cog_scheduler *s, cog_sched_seq *q)
 {
     q->item.cost = q->n_tokens;
     q->state = COG_SEQ_WAITING;
+    s->n_queued++;
     count_waiting(s, q, 1);
     cog_queue_add(s->waiting, &q->item);
 }
@@ -369,14 +370,29 @@ static bool is_held(const cog_scheduler *s, cog_sched_seq *q)
     return !q->picture->ready && !finds_picture(s, q);
 }
 
+/* All that may change who is held and which pictures are missing; 0: not known. */
+static uint64_t count_changes(const cog_scheduler *s)
+{
+    if (!s->picture_changes)
+        return 0;
+    return 1 + *s->picture_changes + s->n_queued + s->n_led + s->kv.index.n_forgotten;
+}
+
 static void plan_admission(cog_scheduler *s, cog_plan *p, uint64_t now_ns)
 {
     cog_queue_cursor c;
     cog_queue_item *item;
 
+    if (s->all_held_at && s->all_held_at == count_changes(s))
+        return;
     cog_queue_begin(&c, s->waiting, now_ns);
-    while (s->running.n < s->max_seqs && (item = cog_queue_next(&c))) {
-        cog_sched_seq *q = (cog_sched_seq *)item;
+    while (s->running.n < s->max_seqs) {
+        cog_sched_seq *q;
+        if (!(item = cog_queue_next(&c))) {
+            s->all_held_at = count_changes(s);
+            return;
+        }
+        q = (cog_sched_seq *)item;
         if (is_held(s, q))
             continue;
         s->has_backlog = p->prompt_left == 0;
@@ -453,7 +469,7 @@ int cog_scheduler_pictures(cog_scheduler *s, uint64_t now_ns, cog_picture **out,
     int n = 0;
 
     s->n_walks++;
-    if (s->n_pictured == 0) /* ten thousand may wait without */
+    if (s->n_pictured == 0 || (s->no_missing_at && s->no_missing_at == count_changes(s)))
         return 0;
     cog_queue_begin(&c, s->waiting, now_ns);
     while (n < max && (item = cog_queue_next(&c))) {
@@ -466,6 +482,8 @@ int cog_scheduler_pictures(cog_scheduler *s, uint64_t now_ns, cog_picture **out,
         else if (n == 0)
             p->met = s->n_walks;
     }
+    if (n == 0)
+        s->no_missing_at = count_changes(s);
     return n;
 }
 

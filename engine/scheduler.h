@@ -83,6 +83,12 @@ typedef struct cog_scheduler {
     uint64_t n_preempted;   /* since the start */
     uint64_t n_led;         /* pictures' prefixes computed, or given up, since the start */
     uint64_t n_walks;       /* calls of cog_scheduler_pictures */
+    /* Counts how often the ready or in_pass of any picture changed, so that a walk that found all
+     * who wait held, or no picture missing, is not repeated before something changes: thousands may
+     * wait. The owner's; NULL: each walk is made. */
+    const uint64_t *picture_changes;
+    uint64_t n_queued;                   /* how often a sequence began to wait */
+    uint64_t all_held_at, no_missing_at; /* changes up to that walk; 0: there was none */
 } cog_scheduler;
 
 typedef struct cog_page_copy {

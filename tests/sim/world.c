@@ -349,6 +349,7 @@ static void open_world(sim_world *w)
     cog_plan_init(&w->plan, m->max_seqs);
     w->pace = cog_pace_new(m->stretch, step_tokens, m->max_seqs);
     sim_device_init(w);
+    w->sched.picture_changes = &w->vision.n_changes;
     sim_check_init(w);
     sim_load_init(w);
 }
