@@ -22,10 +22,11 @@ static bool is_port(const char *text)
     return len >= 1 && len <= 5 && text[len] == '\0' && atoi(text) >= 1 && atoi(text) <= 65535;
 }
 
+/* What hosts are written in: of names and IPv4 addresses. */
+static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+
 int cog_fetch_domain_check(const char *domain, cog_err *err)
 {
-    static const char letters[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
     size_t len = strspn(domain, letters);
     const char *name = domain + (domain[0] == '.');
     size_t name_len = len - (size_t)(name - domain);
@@ -37,6 +38,13 @@ int cog_fetch_domain_check(const char *domain, cog_err *err)
                            "host below it",
                            domain);
     return 0;
+}
+
+/* The parser undoes escapes in a host, and may leave one of them: "%2541" is "%41" and would be "A"
+ * to who reads it again. So the host is one of plain letters, whatever it is below. */
+static bool is_plain(const char *host)
+{
+    return host[strspn(host, letters)] == '\0';
 }
 
 static bool is_listed(const char *host, int port, const char *domain)
@@ -86,7 +94,7 @@ static bool is_admitted(CURLU *u, const char *const *domains, int n_domains)
     if (curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
         curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
         curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-        (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0)) {
+        (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0) && is_plain(host)) {
         for (int i = 0; i < n_domains && !found; i++)
             found = is_listed(host, atoi(port), domains[i]);
     }

@@ -66,6 +66,9 @@ static void what_is_refused(void **state)
         "https://example.com%2f.evil.net/",
         "https://example.com%00.evil.net/",
         "https://example.com%5c.evil.net/",
+        "https://a%2541.example.org/", /* whose host would read as another a second time */
+        "https://a%25.example.org/",
+        "https://a%2a.example.org/",
         "https://example.com /",
         "https://example.com/a b",
         "https://example.com/a\\b",
