@@ -143,6 +143,7 @@ void cog_prefix_add(cog_prefix *x, cog_prefix_kind kind, const cog_sha256 *name,
     *bucket = e + 1;
     x->kinds[page] |= (uint8_t)(1u << kind);
     x->before[page] = before;
+    x->n_changes++;
 }
 
 static void unlink_entry(cog_prefix *x, int32_t e)
@@ -162,7 +163,7 @@ void cog_prefix_forget(cog_prefix *x, int32_t page)
         if (has(x, (cog_prefix_kind)kind, page))
             unlink_entry(x, 2 * page + kind);
     x->kinds[page] = 0;
-    x->n_forgotten++;
+    x->n_changes++;
 }
 
 bool cog_prefix_is_sound(const cog_prefix *x)

@@ -49,13 +49,13 @@ typedef enum cog_prefix_kind { COG_PREFIX_FULL, COG_PREFIX_PARTIAL } cog_prefix_
 /* A page has at most one name of each kind: its first slots end a picture's prefix, and later all
  * are taken. A name has one page. */
 typedef struct cog_prefix {
-    int n_pages;          /* 0: an index that keeps nothing */
-    uint64_t n_forgotten; /* pages, since the start */
-    uint32_t mask;        /* buckets - 1 */
-    int32_t *bucket;      /* [mask + 1], 1 + entry, 0: none; entry = 2 * page + kind */
-    int32_t *next;        /* [2 * n_pages], in its bucket, as above */
-    cog_sha256 *name;     /* [2 * n_pages] */
-    uint8_t *kinds;       /* [n_pages], bit 1 << kind: the page has a name of this kind */
+    int n_pages;        /* 0: an index that keeps nothing */
+    uint64_t n_changes; /* names added and pages forgotten, since the start */
+    uint32_t mask;      /* buckets - 1 */
+    int32_t *bucket;    /* [mask + 1], 1 + entry, 0: none; entry = 2 * page + kind */
+    int32_t *next;      /* [2 * n_pages], in its bucket, as above */
+    cog_sha256 *name;   /* [2 * n_pages] */
+    uint8_t *kinds;     /* [n_pages], bit 1 << kind: the page has a name of this kind */
     int32_t *before; /* [n_pages], of a page with a name: the page before it in the chain, or -1 */
 } cog_prefix;
 

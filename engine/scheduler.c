@@ -375,7 +375,7 @@ static uint64_t count_changes(const cog_scheduler *s)
 {
     if (!s->picture_changes)
         return 0;
-    return 1 + *s->picture_changes + s->n_queued + s->n_led + s->kv.index.n_forgotten;
+    return 1 + *s->picture_changes + s->n_queued + s->n_led + s->kv.index.n_changes;
 }
 
 static void plan_admission(cog_scheduler *s, cog_plan *p, uint64_t now_ns)

@@ -153,6 +153,19 @@ const sim_scenario sim_scenarios[] = {
                   .answer_max = 400,
                   .several = 0.2 },
     },
+    {
+        .name = "17B, pictures' pages that come and go",
+        .machine = 1,
+        .stretch = 4,
+        .load = { .rate = 20,
+                  .burst = 4,
+                  .n_requests = 4000,
+                  .pictures = 0.5,
+                  .n_pictures = 1000,
+                  .n_tenants = 4,
+                  .answer_max = 100,
+                  .cancelled = 0.05 },
+    },
 };
 const int sim_n_scenarios = sizeof(sim_scenarios) / sizeof(sim_scenarios[0]);
 
@@ -181,6 +194,8 @@ sim_result sim_run_scenario(const sim_scenario *s, sim_fault fault, uint64_t see
 
     if (s->n_blocks)
         m.n_blocks = s->n_blocks;
+    if (s->stretch > 0)
+        m.stretch = s->stretch;
     sim_load_fill(&l);
     return sim_run(&m, &l, SIM_SERVER, fault, seed);
 }

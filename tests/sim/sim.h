@@ -130,6 +130,7 @@ typedef struct sim_scenario {
     sim_load load;
     bool has_room; /* for all pictures' pages and features: each is computed once only */
     bool preempts;
+    double stretch; /* instead of the machine's, 0: its own */
 } sim_scenario;
 
 void sim_load_fill(sim_load *l); /* lengths and counts that are 0 get a default */
