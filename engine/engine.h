@@ -13,6 +13,7 @@
 #include "base/mailbox.h"
 #include "base/sha256.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,8 +46,9 @@ typedef struct cog_image_options {
 
 extern const cog_image_options cog_image_defaults;
 
-/* A picture as the model sees it. Immutable. */
+/* A picture as the model sees it. Immutable, and counted. */
 typedef struct cog_image {
+    atomic_int refs;
     int side;                /* the model's */
     uint8_t *rgb;            /* [side, side, 3], resized as Pillow's BICUBIC does, to the bit */
     cog_image_format format; /* of the file */
@@ -72,7 +74,10 @@ typedef struct cog_image_source {
 int cog_image_read(uint8_t *rgb, cog_image_source *out, cog_image_fault *fault, const void *bytes,
                    size_t len, int side, const cog_image_options *opt, cog_err *err);
 cog_image *cog_image_new(const uint8_t *rgb, int side, const cog_image_source *source);
-void cog_image_free(cog_image *im); /* NULL is fine */
+
+/* One more reference, of any thread's; returns im. */
+cog_image *cog_image_ref(cog_image *im);
+void cog_image_free(cog_image *im); /* gives one back; NULL is fine */
 
 /* The header alone: format and size as stored, checked against the options. Cheap; for admission.
  */

@@ -392,6 +392,7 @@ static void after_read(uv_work_t *w, int status)
         j->decode.user = j;
         j->decode.done = after_decode;
         j->decode.deadline_ns = x->deadline_ns;
+        j->decode.salt = j->request->no_cache ? NULL : &j->request->salt;
         j->decode.began_ns = &x->record.decode_ns;
         cog_record_picture(&x->record, j->decode.memory.base, j->decode.file_len);
         cog_decoder_submit(x->server->decoder, &j->decode);

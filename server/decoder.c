@@ -6,6 +6,7 @@
 #include "base/sha256.h"
 #include "server/decode_wire.h"
 #include "server/decode_worker.h"
+#include "server/pixel_cache.h"
 #include "server/quarantine.h"
 
 enum { TICK_MS = 20, MAX_WORKERS = 64 };
@@ -26,6 +27,7 @@ struct cog_decoder {
     bool has_helpers; /* the workers are processes */
     size_t bytes;     /* that the decodes under way may take */
     cog_quarantine quarantine;
+    cog_pixel_cache cache;
     uint64_t n_died;
 };
 
@@ -186,11 +188,22 @@ static void collect(uv_work_t *work)
         d->image = cog_image_new(d->memory.base + d->memory.pixels_at, d->side, &d->source);
 }
 
+/* A picture that is worth keeping. */
+static void finish_image(cog_decoder *dec, cog_decode *d)
+{
+    if (d->salt)
+        cog_pixel_cache_add(&dec->cache, &d->file, d->salt, d->image);
+    finish(dec, d, COG_DECODE_DONE);
+}
+
 static void after_collect(uv_work_t *work, int status)
 {
     cog_decode *d = work->data;
 
-    finish(d->decoder, d, d->image ? COG_DECODE_DONE : COG_DECODE_CANCELED);
+    if (d->image)
+        finish_image(d->decoder, d);
+    else
+        finish(d->decoder, d, COG_DECODE_CANCELED);
 }
 
 void cog_worker_end(cog_decode_worker *w, cog_decode_status status, cog_worker_phase after)
@@ -205,9 +218,11 @@ void cog_worker_end(cog_decode_worker *w, cog_decode_status status, cog_worker_p
     dec->n_died += after == COG_WORKER_DOWN;
     w->phase = after;
     w->d = NULL;
-    if (d && status == COG_DECODE_DONE && !d->image) {
+    if (d && status == COG_DECODE_DONE && !d->image) { /* the pixels are in its memory */
         d->worker = NULL;
         uv_queue_work(dec->loop, &d->work, collect, after_collect);
+    } else if (d && d->image) {
+        finish_image(dec, d);
     } else if (d) {
         finish(dec, d, status);
     }
@@ -244,7 +259,7 @@ int cog_decode_init(cog_decode *d, const cog_decoder *dec, size_t file_room, int
 
 void cog_decode_ready(cog_decode *d, const cog_decoder *dec)
 {
-    if (dec->has_helpers)
+    if (dec->has_helpers || dec->cache.max_bytes > 0)
         d->file = cog_sha256_of(&(cog_span){ d->memory.base, d->file_len }, 1);
 }
 
@@ -260,6 +275,11 @@ void cog_decoder_submit(cog_decoder *dec, cog_decode *d)
     d->is_submitted = true;
     d->decoder = dec;
     d->work.data = d;
+    d->image = d->salt ? cog_pixel_cache_find(&dec->cache, &d->file, d->salt, d->side) : NULL;
+    if (d->image) {
+        finish(dec, d, COG_DECODE_DONE);
+        return;
+    }
     d->next = NULL;
     *dec->queue_end = d;
     dec->queue_end = &d->next;
@@ -308,7 +328,10 @@ static void on_tick(uv_timer_t *t)
 
 void cog_decoder_get_stats(const cog_decoder *dec, cog_decoder_stats *out)
 {
-    *out = (cog_decoder_stats){ .n_workers = dec->n_workers, .n_died = dec->n_died };
+    *out = (cog_decoder_stats){ .n_workers = dec->n_workers,
+                                .n_died = dec->n_died,
+                                .n_asked = dec->cache.n_asked,
+                                .n_found = dec->cache.n_found };
     for (int i = 0; i < dec->n_workers; i++)
         out->n_up += dec->worker[i]->phase != COG_WORKER_DOWN;
     for (const cog_decode *d = dec->queue; d; d = d->next)
@@ -416,6 +439,7 @@ int cog_decoder_open(cog_decoder **out, uv_loop_t *loop, const cog_server_config
     dec->done_end = &dec->done;
     dec->waiting_end = &dec->waiting;
     dec->quarantine.keep_ns = (uint64_t)cfg->image_quarantine_ms * 1000000;
+    dec->cache.max_bytes = cfg->image_pixel_cache;
     uv_timer_init(loop, &dec->tick);
     dec->tick.data = dec;
     uv_async_init(loop, &dec->ended, on_ended);
@@ -440,5 +464,6 @@ void cog_decoder_free(cog_decoder *dec)
         return;
     for (int i = 0; i < dec->n_workers; i++)
         dec->worker[i]->ops->free(dec->worker[i]);
+    cog_pixel_cache_fini(&dec->cache);
     cog_free(dec);
 }

@@ -6,7 +6,8 @@
  *                                         -> the worker decodes -> done
  *
  * The workers are helper processes in a sandbox, or threads of the pool where there is none. A file
- * that makes a helper fail costs its own request only, and is refused when it comes again.
+ * that makes a helper fail costs its own request only, and is refused when it comes again. What was
+ * decoded lately for the same salt is not decoded again.
  *
  * Every submitted decode gets exactly one done, from the loop and never from inside a call of this
  * header. The loop thread only, unless a comment says otherwise. */
@@ -47,6 +48,8 @@ typedef struct cog_decode {
     cog_picture_memory memory;
     size_t file_len; /* bytes at memory.base */
     int side;
+    const cog_sha256
+        *salt; /* who may share what the file becomes; NULL: nobody. Valid until done */
 
     /* the answer, valid in done */
     cog_decode_status status;
@@ -60,7 +63,7 @@ typedef struct cog_decode {
     struct cog_decode *next;
     struct cog_decode_worker *worker; /* NULL: queued, being copied, or done */
     bool is_submitted;
-    cog_sha256 file; /* what quarantine knows it by; zero where workers are threads */
+    cog_sha256 file; /* what quarantine and the cache know it by */
     cog_image_source source;
     atomic_bool is_abandoned; /* read by the pool: do not start what nobody waits for */
     uv_work_t work;
@@ -78,9 +81,10 @@ void cog_decoder_close(cog_decoder *dec); /* NULL is fine */
 void cog_decoder_free(cog_decoder *dec);  /* NULL is fine */
 
 typedef struct cog_decoder_stats {
-    int n_workers, n_up; /* up: idle or busy, not being started again */
-    int n_queued;        /* pictures that no worker has */
-    uint64_t n_died;     /* helpers lost since the start */
+    int n_workers, n_up;       /* up: idle or busy, not being started again */
+    int n_queued;              /* pictures that no worker has */
+    uint64_t n_died;           /* helpers lost since the start */
+    uint64_t n_asked, n_found; /* pictures looked up, and found decoded */
 } cog_decoder_stats;
 
 void cog_decoder_get_stats(const cog_decoder *dec, cog_decoder_stats *out);

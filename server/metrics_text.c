@@ -343,6 +343,10 @@ static void write_pictures(page *p)
     labelled(p, "cogwheel_image_workers", "state", "up", (uint64_t)decoder.n_up);
     labelled(p, "cogwheel_image_workers", "state", "down",
              (uint64_t)(decoder.n_workers - decoder.n_up));
+    counter(p, "cogwheel_image_files_total", NULL, decoder.n_asked,
+            "Picture files looked up among those decoded lately.");
+    counter(p, "cogwheel_image_files_cached_total", NULL, decoder.n_found,
+            "Picture files that were found there and not decoded.");
     counter(p, "cogwheel_image_workers_died_total", NULL, decoder.n_died,
             "Helpers that died, were too slow or broke their rules.");
     histogram(p, "cogwheel_image_pixels", NULL, &p->m->image_pixels, "Pixels of a decoded file.");

@@ -56,6 +56,7 @@ const cog_server_config cog_server_defaults = {
                .max_metadata = 1u << 20,
                .max_ms = 5000 },
     .image_helper_ms = 20000,
+    .image_pixel_cache = 64u << 20,
     .image_quarantine_ms = 3600000,
 };
 

@@ -64,6 +64,7 @@ typedef struct cog_server_config {
     cog_image_sandbox image_sandbox;
     size_t image_helper_memory; /* address space of one; 0: what the largest picture takes */
     int image_helper_ms;        /* time for one picture, after which its helper is killed */
+    size_t image_pixel_cache;   /* bytes of pictures kept decoded; 0: none */
     int image_quarantine_ms;    /* how long a file that made a helper fail is refused; 0: not */
 } cog_server_config;
 

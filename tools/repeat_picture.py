@@ -24,19 +24,20 @@ import zlib
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tests', 'e2e'))
 import server as e2e  # noqa: E402
 
-SIDE, FIELDS = 112, 7  # the server resizes pictures anyway
+FIELDS = 7
 
 
-def new_picture(rng):
+def new_picture(rng, side):
     """A PNG file, fields of colours, that no other picture equals."""
-    size = SIDE // FIELDS
+    size = side // FIELDS
+    side = size * FIELDS
     rows = b''.join(size * (b'\0' + b''.join(size * rng.randbytes(3) for _ in range(FIELDS)))
                     for _ in range(FIELDS))
 
     def chunk(kind, data):
         return (struct.pack('>I', len(data)) + kind + data
                 + struct.pack('>I', zlib.crc32(kind + data)))
-    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', SIDE, SIDE, 8, 2, 0, 0, 0))
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 2, 0, 0, 0))
             + chunk(b'IDAT', zlib.compress(rows, 1)) + chunk(b'IEND', b''))
 
 
@@ -64,7 +65,7 @@ def ask(connection, part, text):
     return (outside, seen['time_to_first_token_ms'], inside), last['usage']
 
 
-def measure(server, n, seed):
+def measure(server, n, side, seed):
     """For the first, second and third question: the times of each picture, and a usage."""
     rng = random.Random(seed)
     times, usages = ([], [], []), [None] * 3
@@ -72,7 +73,7 @@ def measure(server, n, seed):
     connection.connect()
     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for i in range(n + 1):
-        part = e2e.picture_part(new_picture(rng))
+        part = e2e.picture_part(new_picture(rng, side))
         for k, text in enumerate((f'What is number {i}?', 'How many are there?',
                                   'Where is the dog?')):
             ms, usages[k] = ask(connection, part, text)
@@ -88,10 +89,11 @@ def main():
     p.add_argument('binary')
     p.add_argument('model')
     p.add_argument('--pictures', type=int, default=10)
+    p.add_argument('--side', type=int, default=112, help="of the pictures, in pixels")
     p.add_argument('--seed', type=int, default=time.time_ns())
     args, options = p.parse_known_args()
     with e2e.Server(args.binary, args.model, *options) as server:
-        times, usages = measure(server, args.pictures, args.seed)
+        times, usages = measure(server, args.pictures, args.side, args.seed)
     medians = [[statistics.median(column) for column in zip(*rows)] for rows in times]
     print('median ms to the first token; in brackets, of the first question\'s')
     print(f'{"question":9}{"client":>18}{"server":>18}{"engine":>18}{"prompt":>8}{"cached":>8}')

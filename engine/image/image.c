@@ -243,6 +243,7 @@ static cog_image *image_of(uint8_t *rgb, int side, const cog_image_source *sourc
 {
     cog_image *im = cog_new(cog_image);
 
+    atomic_init(&im->refs, 1);
     im->side = side;
     im->rgb = rgb;
     im->format = source->format;
@@ -275,9 +276,15 @@ int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, s
     return rc;
 }
 
+cog_image *cog_image_ref(cog_image *im)
+{
+    atomic_fetch_add(&im->refs, 1);
+    return im;
+}
+
 void cog_image_free(cog_image *im)
 {
-    if (!im)
+    if (!im || atomic_fetch_sub(&im->refs, 1) > 1)
         return;
     cog_free(im->rgb);
     cog_free(im);

@@ -36,6 +36,7 @@ static inline rig *rig_new(void)
     r->cfg.image = cog_image_defaults;
     r->cfg.image_helper = getenv("COG_TEST_HELPER");
     r->cfg.image_workers = 2;
+    r->cfg.image_pixel_cache = 0;
     assert_non_null(r->cfg.image_helper);
     return r;
 }
@@ -61,8 +62,9 @@ static inline void rig_done(cog_decode *d)
     ((rig *)d->user)->n_done++;
 }
 
-/* A decode of these bytes, submitted. */
-static inline cog_decode *rig_submit(rig *r, const void *bytes, size_t len)
+/* A decode of these bytes, submitted; for whoever has the salt. */
+static inline cog_decode *rig_submit_for(rig *r, const void *bytes, size_t len,
+                                         const cog_sha256 *salt)
 {
     cog_decode *d = cog_new(cog_decode);
 
@@ -72,9 +74,15 @@ static inline cog_decode *rig_submit(rig *r, const void *bytes, size_t len)
     d->user = r;
     d->done = rig_done;
     d->deadline_ns = UINT64_MAX;
+    d->salt = salt;
     cog_decode_ready(d, r->decoder);
     cog_decoder_submit(r->decoder, d);
     return d;
+}
+
+static inline cog_decode *rig_submit(rig *r, const void *bytes, size_t len)
+{
+    return rig_submit_for(r, bytes, len, NULL);
 }
 
 static inline void rig_wake(uv_timer_t *t)

@@ -623,6 +623,7 @@ cog_image *cog_image_new(const uint8_t *rgb, int side, const cog_image_source *s
 {
     cog_image *im = cog_new(cog_image);
 
+    atomic_init(&im->refs, 1);
     im->side = side;
     im->format = source->format;
     return im;
@@ -641,7 +642,14 @@ int cog_image_load(cog_image **out, cog_image_fault *fault, const void *bytes, s
     return rc;
 }
 
+cog_image *cog_image_ref(cog_image *im)
+{
+    atomic_fetch_add(&im->refs, 1);
+    return im;
+}
+
 void cog_image_free(cog_image *im)
 {
-    cog_free(im);
+    if (im && atomic_fetch_sub(&im->refs, 1) == 1)
+        cog_free(im);
 }

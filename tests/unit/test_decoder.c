@@ -99,6 +99,91 @@ static void threads_do_the_same(void **state)
     compare_all(r);
 }
 
+/* ------------------------------------------------------------------ decoded before */
+
+enum { N_FILES = 5, ROOM = 3, PIXELS = RIG_SIDE * RIG_SIDE * 3 };
+
+/* Decodes file number n for the salt; whether it was found decoded. Its pixels are its own always.
+ */
+static bool is_found(rig *r, int n, const cog_sha256 *salt)
+{
+    cog_decoder_stats before, after;
+    cog_decode *d;
+    char text[32];
+
+    snprintf(text, sizeof(text), "HOOK fill=%d", 1 + n);
+    cog_decoder_get_stats(r->decoder, &before);
+    d = rig_submit_for(r, text, strlen(text), salt);
+    rig_run(r, r->n_done + 1, RIG_WAIT_MS);
+    assert_int_equal(d->status, COG_DECODE_DONE);
+    for (int i = 0; i < PIXELS; i++)
+        assert_int_equal(d->image->rgb[i], 1 + n);
+    rig_end(r, d);
+    cog_decoder_get_stats(r->decoder, &after);
+    assert_int_equal(after.n_asked - before.n_asked, salt ? 1 : 0);
+    return after.n_found > before.n_found;
+}
+
+static void a_file_is_decoded_once(void **state)
+{
+    rig *r = *state;
+    const cog_sha256 one = { .byte = { 1 } }, two = { .byte = { 2 } };
+
+    r->cfg.image_pixel_cache = ROOM * PIXELS;
+    rig_open(r);
+    assert_false(is_found(r, 0, NULL));
+    assert_false(is_found(r, 0, &one)); /* what nobody may share was not kept */
+    assert_true(is_found(r, 0, &one));
+    assert_false(is_found(r, 0, NULL));
+    assert_false(is_found(r, 0, &two));
+    for (int n = 1; n < N_FILES; n++) {
+        assert_false(is_found(r, n, &one));
+        assert_true(is_found(r, 0, &one)); /* asked for all the time, it stays */
+    }
+    assert_false(is_found(r, 1, &one)); /* had to make room */
+    assert_false(is_found(r, 0, &two));
+}
+
+static void no_room_keeps_nothing(void **state)
+{
+    rig *r = *state;
+    const cog_sha256 salt = { .byte = { 1 } };
+
+    r->cfg.image_pixel_cache = PIXELS - 1;
+    rig_open(r);
+    assert_false(is_found(r, 0, &salt));
+    assert_false(is_found(r, 0, &salt));
+}
+
+/* What is refused is decoded again, and refused again. */
+static void decode_twice(const char *name, const cog_buf *file, void *arg)
+{
+    static const cog_sha256 salt = { .byte = { 1 } };
+    rig *r = arg;
+    cog_decode *d[2];
+
+    for (int i = 0; i < 2; i++) {
+        d[i] = rig_submit_for(r, file->data, file->len, &salt);
+        rig_run(r, r->n_done + 1, RIG_WAIT_MS);
+    }
+    assert_int_equal(d[0]->status, d[1]->status);
+    assert_int_equal(d[0]->fault, d[1]->fault);
+    if (d[0]->image != d[1]->image)
+        fail_msg("%s was decoded twice", name);
+    rig_end(r, d[0]);
+    rig_end(r, d[1]);
+}
+
+static void threads_decode_a_file_once(void **state)
+{
+    rig *r = *state;
+
+    r->cfg.image_pixel_cache = 1 << 20;
+    r->cfg.image_sandbox = COG_SANDBOX_OFF;
+    rig_open(r);
+    test_each_picture(decode_twice, r);
+}
+
 /* ------------------------------------------------------------------ many */
 
 enum { MANY = 400, AT_A_TIME = 12, MAX_KILLS = 100 };
@@ -314,6 +399,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_file_is_as_in_process, setup, teardown),
         cmocka_unit_test_setup_teardown(options_reach_the_helper, create, teardown),
         cmocka_unit_test_setup_teardown(threads_do_the_same, create, teardown),
+        cmocka_unit_test_setup_teardown(a_file_is_decoded_once, create, teardown),
+        cmocka_unit_test_setup_teardown(no_room_keeps_nothing, create, teardown),
+        cmocka_unit_test_setup_teardown(threads_decode_a_file_once, create, teardown),
         cmocka_unit_test_setup_teardown(kills_cost_one_picture_each, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled_in_the_queue, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled_while_decoded, create, teardown),
