@@ -88,7 +88,7 @@ run_asan()
     prepare asan -Db_sanitize=address,undefined -Db_lundef=false --optimization=1 -Dcuda=disabled || return
     export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-    run_suites asan 5 unit conform golden fuzz e2e
+    run_suites asan 5 unit conform golden fuzz e2e-asan
     unset ASAN_OPTIONS UBSAN_OPTIONS
 }
 
@@ -100,7 +100,7 @@ run_tsan()
     if setarch "$(uname -m)" -R true 2>/dev/null; then
         wrap="setarch $(uname -m) -R"
     fi
-    run_suites tsan 10 threads e2e
+    run_suites tsan 10 threads e2e-tsan
     wrap=
     unset TSAN_OPTIONS
 }
