@@ -29,7 +29,7 @@ const cog_fetch_options cog_fetch_defaults = {
     .is_allowed = cog_fetch_is_public,
 };
 
-enum { IDLE_MS = 1000 };
+enum { IDLE_MS = 1000, GRACE_MS = 20 };
 
 /* ------------------------------------------------------------------ one transfer */
 
@@ -57,10 +57,10 @@ static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sock
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
 
-/* Ends no earlier than the deadline: who waits then sees that it has passed. */
+/* Ends after the deadline, however the library rounds: who waits then sees that it has passed. */
 static long milliseconds(const cog_fetch *f, uint64_t now)
 {
-    uint64_t left = f->deadline_ns > now ? (f->deadline_ns - now) / 1000000 + 1 : 1;
+    uint64_t left = (f->deadline_ns > now ? (f->deadline_ns - now) / 1000000 : 0) + GRACE_MS;
     long total = f->fetcher->opt.total_ms;
 
     return left < (uint64_t)total ? (long)left : total;

@@ -231,9 +231,10 @@ static void leaving_ends_a_transfer(void **state)
     wait_until(picture_server_hanging, 1);
     client_close(&c);
     wait_until(picture_server_hanging, 0);
-    assert_int_equal(picture_server_open(&web), 1); /* the older one has not had its time yet */
+    wait_until(picture_server_open, 1);
     r = chat(f, "x", "");
     assert_int_equal(r.status, 200);
+    assert_int_equal(picture_server_open(&web), 1); /* the older one has not had its time yet */
     response_fini(&r);
     client_close(&other);
 }
