@@ -85,7 +85,10 @@ def a_broken_device_ends_the_server(state):
 
         def ask_until_refused():
             while True:
-                status, _, answer = server.chat(state['asks'][0])
+                try:
+                    status, _, answer = server.chat(state['asks'][0])
+                except ConnectionRefusedError:
+                    return None, None  # it had ended between two questions
                 if status != 200:
                     return status, answer['error']
                 good.append(answer)
@@ -93,7 +96,7 @@ def a_broken_device_ends_the_server(state):
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             ends = [f.result() for f in [pool.submit(ask_until_refused) for _ in range(2)]]
         assert good, 'it broke before the first answer'
-        assert all(status in (500, 503) for status, _ in ends), ends
+        assert all(status in (None, 500, 503) for status, _ in ends), ends
         assert 500 in (status for status, _ in ends), ends
         assert server.process.wait(STOP_S) == 1
         assert server.events('engine_failed'), server.log()
