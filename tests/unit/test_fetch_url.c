@@ -76,8 +76,8 @@ static void what_is_refused(void **state)
         "https://example.com/\n",
         "https://example.com/\x7f",
         "https://ex\xc3\xa4mple.com/",
-        "https://example\xef\xbc\x8e"
-        "com/",
+        ("https://example\xef\xbc\x8e"
+         "com/"),
         " https://example.com/",
         /* ports */
         "https://example.com:8080/",
