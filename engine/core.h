@@ -23,9 +23,11 @@ struct cog_engine {
     _Atomic uint64_t heartbeat_ns;
     _Atomic bool close_asked; /* stops loading; the close message ends the rest */
 
+    /* Held by the engine thread only when its state changes, never in a step: probes ask for it. */
     pthread_mutex_t state_lock;
     pthread_cond_t state_changed;
     cog_engine_state state;
+    pthread_mutex_t stats_lock; /* guards stats, written in each step */
     cog_engine_stats stats;
     cog_loaded loaded; /* written before phase becomes READY, immutable after */
     bool is_loaded;    /* likewise: phase was READY once */

@@ -2,7 +2,7 @@
  * public side.
  *
  * Threads: the public functions run anywhere and touch only the two mailboxes, the atomics and what
- * state_lock guards; everything else belongs to the engine thread. */
+ * state_lock and stats_lock guard; everything else belongs to the engine thread. */
 #include "engine/core.h"
 
 #include "base/alloc.h"
@@ -280,6 +280,7 @@ int cog_engine_open(cog_engine **out, const cog_engine_config *cfg, cog_err *err
     cog_mailbox_init(&e->inbox);
     cog_mailbox_init(&e->events);
     pthread_mutex_init(&e->state_lock, NULL);
+    pthread_mutex_init(&e->stats_lock, NULL);
     pthread_cond_init(&e->state_changed, NULL);
     atomic_store(&e->heartbeat_ns, cog_now_ns());
     cog_tally_init(&e->counts);
@@ -324,6 +325,7 @@ void cog_engine_close(cog_engine *e)
     cog_mailbox_fini(&e->events);
     pthread_cond_destroy(&e->state_changed);
     pthread_mutex_destroy(&e->state_lock);
+    pthread_mutex_destroy(&e->stats_lock);
     cog_free((char *)e->cfg.model_dir);
     cog_free((char *)e->cfg.backend);
     cog_free((char *)e->cfg.dtype);
@@ -364,9 +366,9 @@ const cog_engine_info *cog_engine_get_info(cog_engine *e)
 
 void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out)
 {
-    pthread_mutex_lock(&e->state_lock);
+    pthread_mutex_lock(&e->stats_lock);
     *out = e->stats;
-    pthread_mutex_unlock(&e->state_lock);
+    pthread_mutex_unlock(&e->stats_lock);
     out->waiting = atomic_load(&e->n_waiting);
 }
 

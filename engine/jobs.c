@@ -25,9 +25,9 @@ void cog_core_publish_stats(cog_engine *e)
 {
     e->counts.waiting = atomic_load(&e->n_waiting);
     cog_tally_pools(&e->counts, &e->sched, &e->vision);
-    pthread_mutex_lock(&e->state_lock);
+    pthread_mutex_lock(&e->stats_lock);
     e->stats = e->counts;
-    pthread_mutex_unlock(&e->state_lock);
+    pthread_mutex_unlock(&e->stats_lock);
 }
 
 void cog_core_schedule(cog_engine *e, cog_job *j, uint64_t now_ns)
