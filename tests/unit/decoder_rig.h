@@ -57,6 +57,29 @@ static inline void rig_free(rig *r)
     cog_free(r);
 }
 
+/* For cmocka: a rig that is open, one that is not yet, and the end of either. */
+static inline int rig_setup(void **state)
+{
+    rig *r = rig_new();
+
+    rig_open(r);
+    assert_int_equal(r->rc, 0);
+    *state = r;
+    return 0;
+}
+
+static inline int rig_create(void **state)
+{
+    *state = rig_new();
+    return 0;
+}
+
+static inline int rig_teardown(void **state)
+{
+    rig_free(*state);
+    return 0;
+}
+
 static inline void rig_done(cog_decode *d)
 {
     ((rig *)d->user)->n_done++;

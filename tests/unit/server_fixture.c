@@ -95,6 +95,25 @@ void fixture_free(fixture *f)
     cog_free(f);
 }
 
+int fixture_create(void **state)
+{
+    *state = fixture_new();
+    return 0;
+}
+
+int fixture_setup(void **state)
+{
+    fixture_create(state);
+    fixture_start(*state);
+    return 0;
+}
+
+int fixture_teardown(void **state)
+{
+    fixture_free(*state);
+    return 0;
+}
+
 bool fixture_wait(fixture *f, int (*get)(cog_engine *), int want)
 {
     uint64_t end = cog_now_ns() + (uint64_t)CLIENT_WAIT_MS * 1000000;

@@ -29,6 +29,11 @@ int fixture_stop(fixture *f);        /* SIGTERM; the result of cog_server_run */
 int fixture_join(fixture *f);        /* waits for cog_server_run */
 void fixture_free(fixture *f);       /* stops it when it runs */
 
+/* For cmocka: a server that is not yet open, one that runs, and the end of either. */
+int fixture_create(void **state);
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+
 /* Waits until get(engine) is want; false after some seconds. */
 bool fixture_wait(fixture *f, int (*get)(cog_engine *), int want);
 

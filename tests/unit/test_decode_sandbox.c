@@ -8,28 +8,6 @@
  */
 static bool is_guarded;
 
-static int setup(void **state)
-{
-    rig *r = rig_new();
-
-    rig_open(r);
-    assert_int_equal(r->rc, 0);
-    *state = r;
-    return 0;
-}
-
-static int create(void **state)
-{
-    *state = rig_new();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_free(*state);
-    return 0;
-}
-
 /* The file fails once, is refused from then on without reaching a helper, and others are fine. */
 static void fails_and_is_quarantined(rig *r, const char *text)
 {
@@ -266,17 +244,17 @@ static void signals_to_the_group_are_ignored(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(deaths, setup, teardown),
-        cmocka_unit_test_setup_teardown(forbidden_calls, setup, teardown),
-        cmocka_unit_test_setup_teardown(lies, setup, teardown),
-        cmocka_unit_test_setup_teardown(memory_is_limited, create, teardown),
-        cmocka_unit_test_setup_teardown(stopped_helpers_are_replaced, create, teardown),
-        cmocka_unit_test_setup_teardown(spinning_helpers_are_replaced, create, teardown),
-        cmocka_unit_test_setup_teardown(processor_time_is_limited, create, teardown),
-        cmocka_unit_test_setup_teardown(nothing_is_quarantined_when_told, create, teardown),
-        cmocka_unit_test_setup_teardown(a_helper_has_given_everything_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(deaths, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(forbidden_calls, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(lies, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(memory_is_limited, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(stopped_helpers_are_replaced, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(spinning_helpers_are_replaced, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(processor_time_is_limited, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_quarantined_when_told, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_helper_has_given_everything_up, rig_setup, rig_teardown),
         cmocka_unit_test(helpers_go_with_the_server),
-        cmocka_unit_test_setup_teardown(signals_to_the_group_are_ignored, setup, teardown),
+        cmocka_unit_test_setup_teardown(signals_to_the_group_are_ignored, rig_setup, rig_teardown),
     };
 
     if (argc > 1 && strcmp(argv[1], "parent") == 0)

@@ -4,28 +4,6 @@
 
 #include "base/rng.h"
 
-static int setup(void **state)
-{
-    rig *r = rig_new();
-
-    rig_open(r);
-    assert_int_equal(r->rc, 0);
-    *state = r;
-    return 0;
-}
-
-static int create(void **state)
-{
-    *state = rig_new();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_free(*state);
-    return 0;
-}
-
 /* ------------------------------------------------------------------ the same as in process */
 
 static void compare(const char *name, const cog_buf *file, void *arg)
@@ -396,20 +374,21 @@ static void helpers_that_cannot_start(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(every_file_is_as_in_process, setup, teardown),
-        cmocka_unit_test_setup_teardown(options_reach_the_helper, create, teardown),
-        cmocka_unit_test_setup_teardown(threads_do_the_same, create, teardown),
-        cmocka_unit_test_setup_teardown(a_file_is_decoded_once, create, teardown),
-        cmocka_unit_test_setup_teardown(no_room_keeps_nothing, create, teardown),
-        cmocka_unit_test_setup_teardown(threads_decode_a_file_once, create, teardown),
-        cmocka_unit_test_setup_teardown(kills_cost_one_picture_each, setup, teardown),
-        cmocka_unit_test_setup_teardown(cancelled_in_the_queue, setup, teardown),
-        cmocka_unit_test_setup_teardown(cancelled_while_decoded, create, teardown),
-        cmocka_unit_test_setup_teardown(cancelled_while_it_waits_for_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(late_in_the_queue, create, teardown),
-        cmocka_unit_test_setup_teardown(no_program_for_helpers, create, teardown),
-        cmocka_unit_test_setup_teardown(without_a_program_threads_decode, create, teardown),
-        cmocka_unit_test_setup_teardown(helpers_that_cannot_start, create, teardown),
+        cmocka_unit_test_setup_teardown(every_file_is_as_in_process, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(options_reach_the_helper, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(threads_do_the_same, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_file_is_decoded_once, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(no_room_keeps_nothing, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(threads_decode_a_file_once, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(kills_cost_one_picture_each, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(cancelled_in_the_queue, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(cancelled_while_decoded, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(cancelled_while_it_waits_for_memory, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(late_in_the_queue, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(no_program_for_helpers, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(without_a_program_threads_decode, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(helpers_that_cannot_start, rig_create, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

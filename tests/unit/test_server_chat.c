@@ -9,25 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int create(void **state)
-{
-    *state = fixture_new();
-    return 0;
-}
-
-static int setup(void **state)
-{
-    create(state);
-    fixture_start(*state);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_free(*state);
-    return 0;
-}
-
 static json_t *body_of(const http_response *r)
 {
     json_t *root = json_loads(r->body.data ? r->body.data : "", 0, NULL);
@@ -659,8 +640,8 @@ static void json_bombs(void **state)
     response_fini(&r);
 }
 
-#define STARTED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define CREATED(test) cmocka_unit_test_setup_teardown(test, create, teardown)
+#define STARTED(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+#define CREATED(test) cmocka_unit_test_setup_teardown(test, fixture_create, fixture_teardown)
 
 int main(void)
 {

@@ -10,25 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int create(void **state)
-{
-    *state = fixture_new();
-    return 0;
-}
-
-static int setup(void **state)
-{
-    create(state);
-    fixture_start(*state);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_free(*state);
-    return 0;
-}
-
 /* Sends raw bytes on a new connection and reads one response. */
 static http_response ask(fixture *f, const char *raw)
 {
@@ -701,7 +682,7 @@ static void idle_connections_close(void **state)
     client_close(&c);
 }
 
-#define STARTED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define STARTED(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 
 int main(void)
 {
@@ -711,23 +692,23 @@ int main(void)
         STARTED(model_list),
         STARTED(request_ids),
         STARTED(request_id_of_the_body),
-        cmocka_unit_test_setup_teardown(keys, setup_keys, teardown),
-        cmocka_unit_test_setup_teardown(open_address_needs_keys, create, teardown),
+        cmocka_unit_test_setup_teardown(keys, setup_keys, fixture_teardown),
+        cmocka_unit_test_setup_teardown(open_address_needs_keys, fixture_create, fixture_teardown),
         STARTED(content_types),
-        cmocka_unit_test_setup_teardown(too_large_written_first, setup_small, teardown),
-        cmocka_unit_test_setup_teardown(largest_body_passes, setup_small, teardown),
-        cmocka_unit_test_setup_teardown(too_large_with_expect, setup_small, teardown),
-        cmocka_unit_test_setup_teardown(too_large_chunked, setup_small, teardown),
-        cmocka_unit_test_setup_teardown(endless_body, setup_small, teardown),
+        cmocka_unit_test_setup_teardown(too_large_written_first, setup_small, fixture_teardown),
+        cmocka_unit_test_setup_teardown(largest_body_passes, setup_small, fixture_teardown),
+        cmocka_unit_test_setup_teardown(too_large_with_expect, setup_small, fixture_teardown),
+        cmocka_unit_test_setup_teardown(too_large_chunked, setup_small, fixture_teardown),
+        cmocka_unit_test_setup_teardown(endless_body, setup_small, fixture_teardown),
         STARTED(large_heads),
         STARTED(malformed),
         STARTED(smuggled_request_is_not_read),
         STARTED(pipelining),
         STARTED(http_1_0),
-        cmocka_unit_test_setup_teardown(connection_limit, create, teardown),
-        cmocka_unit_test_setup_teardown(slow_heads, setup_hasty, teardown),
-        cmocka_unit_test_setup_teardown(slow_bodies, setup_hasty, teardown),
-        cmocka_unit_test_setup_teardown(idle_connections_close, setup_hasty, teardown),
+        cmocka_unit_test_setup_teardown(connection_limit, fixture_create, fixture_teardown),
+        cmocka_unit_test_setup_teardown(slow_heads, setup_hasty, fixture_teardown),
+        cmocka_unit_test_setup_teardown(slow_bodies, setup_hasty, fixture_teardown),
+        cmocka_unit_test_setup_teardown(idle_connections_close, setup_hasty, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

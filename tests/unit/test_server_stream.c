@@ -10,25 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int create(void **state)
-{
-    *state = fixture_new();
-    return 0;
-}
-
-static int setup(void **state)
-{
-    create(state);
-    fixture_start(*state);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_free(*state);
-    return 0;
-}
-
 /* Sends a request and leaves the answer unread. */
 static http_client begin(fixture *f, char *body)
 {
@@ -444,22 +425,26 @@ static void queue_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(leaving_cancels, setup, teardown),
-        cmocka_unit_test_setup_teardown(leaving_during_decode, setup, teardown),
-        cmocka_unit_test_setup_teardown(large_pictures_are_decoded_one_by_one, setup, teardown),
-        cmocka_unit_test_setup_teardown(others_are_undisturbed, setup, teardown),
-        cmocka_unit_test_setup_teardown(kept_alive, setup, teardown),
-        cmocka_unit_test_setup_teardown(many_idle_streams, setup, teardown),
-        cmocka_unit_test_setup_teardown(slow_reader_is_cut, create, teardown),
-        cmocka_unit_test_setup_teardown(stalled_reader_is_cut, create, teardown),
-        cmocka_unit_test_setup_teardown(slow_writer_is_no_slow_reader, create, teardown),
-        cmocka_unit_test_setup_teardown(pings_fill_silence, create, teardown),
-        cmocka_unit_test_setup_teardown(error_after_ping, create, teardown),
-        cmocka_unit_test_setup_teardown(device_fails, setup, teardown),
-        cmocka_unit_test_setup_teardown(deadline_passes, create, teardown),
-        cmocka_unit_test_setup_teardown(deadline_passes_during_decode, create, teardown),
-        cmocka_unit_test_setup_teardown(deadline_passes_before_decode, create, teardown),
-        cmocka_unit_test_setup_teardown(queue_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(leaving_cancels, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(leaving_during_decode, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(large_pictures_are_decoded_one_by_one, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(others_are_undisturbed, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(kept_alive, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(many_idle_streams, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(slow_reader_is_cut, fixture_create, fixture_teardown),
+        cmocka_unit_test_setup_teardown(stalled_reader_is_cut, fixture_create, fixture_teardown),
+        cmocka_unit_test_setup_teardown(slow_writer_is_no_slow_reader, fixture_create,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(pings_fill_silence, fixture_create, fixture_teardown),
+        cmocka_unit_test_setup_teardown(error_after_ping, fixture_create, fixture_teardown),
+        cmocka_unit_test_setup_teardown(device_fails, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(deadline_passes, fixture_create, fixture_teardown),
+        cmocka_unit_test_setup_teardown(deadline_passes_during_decode, fixture_create,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(deadline_passes_before_decode, fixture_create,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(queue_full, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

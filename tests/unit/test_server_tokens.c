@@ -6,25 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static int create(void **state)
-{
-    *state = fixture_new();
-    return 0;
-}
-
-static int setup(void **state)
-{
-    create(state);
-    fixture_start(*state);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_free(*state);
-    return 0;
-}
-
 static void expect(fixture *f, const char *path, const char *body, const char *answer)
 {
     http_response r = client_post(f->address, path, body);
@@ -137,11 +118,11 @@ static void not_while_loading(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(texts, setup, teardown),
-        cmocka_unit_test_setup_teardown(chats, setup, teardown),
-        cmocka_unit_test_setup_teardown(ids, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_all_addresses_check, setup, teardown),
-        cmocka_unit_test_setup_teardown(not_while_loading, create, teardown),
+        cmocka_unit_test_setup_teardown(texts, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(chats, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(ids, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_all_addresses_check, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(not_while_loading, fixture_create, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
