@@ -13,9 +13,9 @@
 #include "proto/chat.h"
 #include "proto/chat_write.h"
 #include "server/chat_prompt.h"
-#include "server/decoder.h"
 #include "server/internal.h"
-#include "server/picture_source.h"
+#include "server/picture/decoder.h"
+#include "server/picture/source.h"
 
 #include <assert.h>
 #include <math.h>

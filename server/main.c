@@ -7,7 +7,7 @@
 #include "config/config.h"
 #include "engine/engine.h"
 #include "server/caption.h"
-#include "server/decode_child.h"
+#include "server/picture/decode_child.h"
 #include "server/picture_list.h"
 #include "server/server.h"
 

@@ -10,9 +10,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "proto/json_scan.h"
-#include "server/decoder.h"
-#include "server/fetch_url.h"
 #include "server/internal.h"
+#include "server/picture/decoder.h"
+#include "server/picture/fetch_url.h"
 
 #include <assert.h>
 #include <fcntl.h>

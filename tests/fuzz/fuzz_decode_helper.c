@@ -7,8 +7,8 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "server/decode_wire.h"
-#include "server/decoder.h"
+#include "server/picture/decode_wire.h"
+#include "server/picture/decoder.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include "base/alloc.h"
-#include "server/fetch_url.h"
+#include "server/picture/fetch_url.h"
 
 #include <curl/curl.h>
 #include <netinet/in.h>

@@ -4,7 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include "base/alloc.h"
-#include "server/media_file.h"
+#include "server/picture/media_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>

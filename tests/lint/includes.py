@@ -3,7 +3,7 @@
     base <- proto
     base <- engine <- engine/cpu, engine/cuda
     base, engine/engine.h <- engine/image
-    base, proto, engine/engine.h <- server
+    base, proto, engine/engine.h, server/server.h <- server/picture <- server
     base, proto <- client
     base, client/bench.h, engine/engine.h, server/server.h, server/caption.h <- config <- server/main.c
 
@@ -29,6 +29,8 @@ OWN = [
     (r'client/', r'(base|proto|client)/'),
     (r'config/', r'(base/|client/bench\.h$|config/|engine/engine\.h$|server/(server|caption)\.h$)'),
     (r'server/main\.c$', r'(base/|client/bench\.h$|config/config\.h$|engine/engine\.h$|server/)'),
+    # from a file's bytes to pixels; of the server it knows the options
+    (r'server/picture/', r'(base/|proto/|engine/engine\.h$|server/server\.h$|server/picture/)'),
     (r'server/', r'(base/|proto/|engine/engine\.h$|server/)'),
 ]
 
@@ -36,7 +38,7 @@ OWN = [
 OUTSIDE = [
     (r'microhttpd\.h', r'server/http\.c'),
     (r'uv\.h', r'server/.*'),
-    (r'curl/.*', r'(client/wire|server/fetch(_url)?)\.c'),
+    (r'curl/.*', r'(client/wire|server/picture/fetch(_url)?)\.c'),
     (r'jansson\.h', r'(proto|config|engine)/[^/]*\.c'),
     (r'openssl/.*', r'(base|server)/.*\.c'),
     (r'jpeglib\.h', r'(engine/image/image_jpeg|client/picture)\.c'),

@@ -3,7 +3,7 @@
  * with --wrap, so that the decoders behind the helper's loop are these. */
 #include "base/alloc.h"
 #include "engine/engine.h"
-#include "server/decode_child.h"
+#include "server/picture/decode_child.h"
 
 #include <fcntl.h>
 #include <signal.h>

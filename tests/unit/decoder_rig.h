@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/decoder.h"
+#include "server/picture/decoder.h"
 
 #include <dirent.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 #include "tests/unit/unit.h"
 
-#include "server/decode_wire.h"
+#include "server/picture/decode_wire.h"
 
 #include <string.h>
 

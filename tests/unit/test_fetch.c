@@ -4,8 +4,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "server/fetch.h"
-#include "server/fetch_url.h"
+#include "server/picture/fetch.h"
+#include "server/picture/fetch_url.h"
 #include "tests/unit/picture_server.h"
 
 #include <arpa/inet.h>

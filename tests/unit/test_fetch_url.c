@@ -1,6 +1,6 @@
 #include "tests/unit/unit.h"
 
-#include "server/fetch_url.h"
+#include "server/picture/fetch_url.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>

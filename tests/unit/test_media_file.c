@@ -1,7 +1,7 @@
 #include "tests/unit/unit.h"
 
 #include "base/alloc.h"
-#include "server/media_file.h"
+#include "server/picture/media_file.h"
 
 #include <fcntl.h>
 #include <limits.h>

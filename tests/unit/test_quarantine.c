@@ -1,7 +1,7 @@
 #include "tests/unit/unit.h"
 
 #include "base/alloc.h"
-#include "server/quarantine.h"
+#include "server/picture/quarantine.h"
 
 static cog_sha256 file(int i)
 {

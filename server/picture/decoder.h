@@ -11,12 +11,12 @@
  *
  * Every submitted decode gets exactly one done, from the loop and never from inside a call of this
  * header. The loop thread only, unless a comment says otherwise. */
-#ifndef COG_SERVER_DECODER_H
-#define COG_SERVER_DECODER_H
+#ifndef COG_SERVER_PICTURE_DECODER_H
+#define COG_SERVER_PICTURE_DECODER_H
 
 #include "base/err.h"
 #include "engine/engine.h"
-#include "server/picture_memory.h"
+#include "server/picture/memory.h"
 #include "server/server.h"
 
 #include <stdatomic.h>

@@ -10,8 +10,8 @@
  *
  * Both ends are one program, so a message is a struct. The helper trusts the server; the server
  * trusts nothing: a helper may have been taken over by a picture. Pure. */
-#ifndef COG_SERVER_DECODE_WIRE_H
-#define COG_SERVER_DECODE_WIRE_H
+#ifndef COG_SERVER_PICTURE_DECODE_WIRE_H
+#define COG_SERVER_PICTURE_DECODE_WIRE_H
 
 #include "engine/engine.h"
 

@@ -1,7 +1,7 @@
-#include "server/picture_source.h"
+#include "server/picture/source.h"
 
 #include "base/err.h"
-#include "server/fetch_url.h"
+#include "server/picture/fetch_url.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* picture_memory.h - where a picture's file and its pixels lie while it is decoded.
+/* memory.h - where a picture's file and its pixels lie while it is decoded.
  *
  *     [0, file_room)     the file, written by the server
  *     [pixels_at, size)  rgb [side, side, 3], written by whoever decodes it

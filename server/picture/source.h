@@ -1,4 +1,4 @@
-/* picture_source.h - where the bytes of a request's picture come from: the request itself, a file
+/* source.h - where the bytes of a request's picture come from: the request itself, a file
  * below the media root, or the web. The stage before the picture is decoded.
  *
  *     check (pool) -> [start ... fetched (loop)] -> room, read (pool) -> fini
@@ -9,8 +9,8 @@
 #define COG_SERVER_PICTURE_SOURCE_H
 
 #include "proto/chat.h"
-#include "server/fetch.h"
-#include "server/media_file.h"
+#include "server/picture/fetch.h"
+#include "server/picture/media_file.h"
 #include "server/server.h"
 
 #include <stdbool.h>

@@ -1,9 +1,9 @@
 /* decode_worker.h - between the decoder and what decodes for it. Private to decode*.c; the loop
  * thread. */
-#ifndef COG_SERVER_DECODE_WORKER_H
-#define COG_SERVER_DECODE_WORKER_H
+#ifndef COG_SERVER_PICTURE_DECODE_WORKER_H
+#define COG_SERVER_PICTURE_DECODE_WORKER_H
 
-#include "server/decoder.h"
+#include "server/picture/decoder.h"
 
 typedef enum cog_worker_phase {
     COG_WORKER_DOWN, /* being started */

@@ -1,8 +1,8 @@
 /* quarantine.h - files that made a worker fail, by the SHA-256 of their bytes, so that the same
  * file cannot do it again. Bounded: the one that was asked for least recently makes room. One
  * thread. */
-#ifndef COG_SERVER_QUARANTINE_H
-#define COG_SERVER_QUARANTINE_H
+#ifndef COG_SERVER_PICTURE_QUARANTINE_H
+#define COG_SERVER_PICTURE_QUARANTINE_H
 
 #include "base/sha256.h"
 

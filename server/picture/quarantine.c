@@ -1,4 +1,4 @@
-#include "server/quarantine.h"
+#include "server/picture/quarantine.h"
 
 #include <string.h>
 

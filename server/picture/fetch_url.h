@@ -1,7 +1,7 @@
 /* fetch_url.h - from where pictures may be fetched: what an operator lists, what of a client's URL
  * is taken, and which addresses are never connected to. Pure, any thread. */
-#ifndef COG_SERVER_FETCH_URL_H
-#define COG_SERVER_FETCH_URL_H
+#ifndef COG_SERVER_PICTURE_FETCH_URL_H
+#define COG_SERVER_PICTURE_FETCH_URL_H
 
 #include "base/err.h"
 

@@ -1,10 +1,10 @@
 /* decode_child.c - see decode_child.h. One thread, and one picture at a time; whatever goes wrong
  * ends the process, and the server starts another one. */
-#include "server/decode_child.h"
+#include "server/picture/decode_child.h"
 
 #include "base/err.h"
-#include "server/decode_wire.h"
-#include "server/sandbox.h"
+#include "server/picture/decode_wire.h"
+#include "server/picture/sandbox.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* pixel_cache.h - pictures that were decoded lately, by the SHA-256 of their file: a chat sends its
  * picture again with every question. Bounded by the bytes of their pixels; the one that was asked
  * for least recently makes room. One thread. */
-#ifndef COG_SERVER_PIXEL_CACHE_H
-#define COG_SERVER_PIXEL_CACHE_H
+#ifndef COG_SERVER_PICTURE_PIXEL_CACHE_H
+#define COG_SERVER_PICTURE_PIXEL_CACHE_H
 
 #include "base/sha256.h"
 #include "engine/engine.h"

@@ -1,13 +1,13 @@
-#include "server/decoder.h"
+#include "server/picture/decoder.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sha256.h"
-#include "server/decode_wire.h"
-#include "server/decode_worker.h"
-#include "server/pixel_cache.h"
-#include "server/quarantine.h"
+#include "server/picture/decode_wire.h"
+#include "server/picture/decode_worker.h"
+#include "server/picture/pixel_cache.h"
+#include "server/picture/quarantine.h"
 
 enum { TICK_MS = 20, MAX_WORKERS = 64 };
 

@@ -1,4 +1,4 @@
-#include "server/pixel_cache.h"
+#include "server/picture/pixel_cache.h"
 
 #include <string.h>
 

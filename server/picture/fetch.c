@@ -1,8 +1,8 @@
-#include "server/fetch.h"
+#include "server/picture/fetch.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "server/fetch_url.h"
+#include "server/picture/fetch_url.h"
 
 #include <curl/curl.h>
 #include <stdlib.h>

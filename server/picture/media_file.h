@@ -3,8 +3,8 @@
  * A path that leaves the folder, a link that leads out, what is no regular file, what cannot be
  * read and what does not exist are one and the same failure: the answer tells nobody what lies
  * there. */
-#ifndef COG_SERVER_MEDIA_FILE_H
-#define COG_SERVER_MEDIA_FILE_H
+#ifndef COG_SERVER_PICTURE_MEDIA_FILE_H
+#define COG_SERVER_PICTURE_MEDIA_FILE_H
 
 #include "base/err.h"
 

@@ -1,4 +1,4 @@
-#include "server/picture_memory.h"
+#include "server/picture/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "server/fetch_url.h"
+#include "server/picture/fetch_url.h"
 
 #include <arpa/inet.h>
 #include <curl/curl.h>

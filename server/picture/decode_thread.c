@@ -1,6 +1,6 @@
 /* decode_thread.c - pictures decoded in this process, by the loop's pool. A picture that breaks a
  * decoder breaks the server. */
-#include "server/decode_worker.h"
+#include "server/picture/decode_worker.h"
 
 #include "base/alloc.h"
 

@@ -1,4 +1,4 @@
-#include "server/media_file.h"
+#include "server/picture/media_file.h"
 
 #include "base/alloc.h"
 

@@ -4,8 +4,8 @@
  * one that is connected to: the look is taken where the socket is made, so a name that changes its
  * answer gains nothing. Redirects are not followed, certificates are verified, no proxy, cookie or
  * header of anybody's is used, and bytes are counted while they come. */
-#ifndef COG_SERVER_FETCH_H
-#define COG_SERVER_FETCH_H
+#ifndef COG_SERVER_PICTURE_FETCH_H
+#define COG_SERVER_PICTURE_FETCH_H
 
 #include "base/buf.h"
 #include "base/err.h"

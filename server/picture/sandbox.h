@@ -1,7 +1,7 @@
 /* sandbox.h - what a process gives up for good before it looks at bytes that strangers made. Linux
  * only. For a process with one thread. */
-#ifndef COG_SERVER_SANDBOX_H
-#define COG_SERVER_SANDBOX_H
+#ifndef COG_SERVER_PICTURE_SANDBOX_H
+#define COG_SERVER_PICTURE_SANDBOX_H
 
 #include "base/err.h"
 

@@ -6,13 +6,13 @@
  * that ran out. The process is waited for without blocking, and then started again: at once when it
  * had been up, so that nobody can keep the helpers away by pictures that break them, and after a
  * growing pause when it did not even start. */
-#include "server/decode_worker.h"
+#include "server/picture/decode_worker.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/decode_child.h"
-#include "server/decode_wire.h"
+#include "server/picture/decode_child.h"
+#include "server/picture/decode_wire.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "server/decode_wire.h"
+#include "server/picture/decode_wire.h"
 
 #include <string.h>
 

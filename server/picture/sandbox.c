@@ -1,4 +1,4 @@
-#include "server/sandbox.h"
+#include "server/picture/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* decode_child.h - a helper process that decodes pictures for the server, in a sandbox. */
-#ifndef COG_SERVER_DECODE_CHILD_H
-#define COG_SERVER_DECODE_CHILD_H
+#ifndef COG_SERVER_PICTURE_DECODE_CHILD_H
+#define COG_SERVER_PICTURE_DECODE_CHILD_H
 
 /* The first argument that makes a program a helper. */
 #define COG_DECODE_CHILD "decode-helper"
