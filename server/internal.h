@@ -3,7 +3,7 @@
  *
  *     connection (http.c)   a socket, from accept to close; its read deadlines
  *     exchange (exchange.c) one request on it, from its first line until the answer is sent
- *     job (chat.c)          the work behind an exchange: pool, engine, events
+ *     job (generate.h)      the work behind an exchange: workers, pool, engine, events
  *
  * An exchange lives until its connection, its pool work and its engine request have all let go: the
  * client may leave while the other two still run. */
@@ -305,9 +305,6 @@ bool cog_auth_count_prompt(cog_exchange *x, int n_tokens, cog_api_error *err);
 
 /* chat.c */
 void cog_chat_begin(cog_exchange *x);
-void cog_chat_fini_job(cog_exchange *x);
-void cog_chat_cancel(cog_exchange *x);
-void cog_chat_on_event(cog_exchange *x, const cog_event *ev);
 
 /* tokens.c */
 void cog_tokens_tokenize(cog_exchange *x);

@@ -15,7 +15,7 @@
 
 /* Where a request is, in the order of its way. */
 typedef enum cog_at {
-    COG_AT_READ,         /* head, body, JSON: until it is admitted */
+    COG_AT_READ,         /* head, body, JSON, and a picture in it: until it is admitted */
     COG_AT_IMAGE_WAIT,   /* admitted; its picture waits for its turn to be decoded */
     COG_AT_IMAGE_DECODE, /* that has come */
     COG_AT_ENGINE,       /* and on: the engine's stages, in the order of cog_engine_stage */

@@ -1,3 +1,4 @@
+#include "server/generate.h"
 #include "server/internal.h"
 
 #include <stdio.h>
@@ -10,8 +11,8 @@ static const cog_route routes[] = {
       .needs_engine = true,
       .is_work = true,
       .begin = cog_chat_begin,
-      .fini = cog_chat_fini_job,
-      .cancel = cog_chat_cancel },
+      .fini = cog_generate_fini,
+      .cancel = cog_generate_cancel },
     { .path = "/tokenize",
       .has_v1 = true,
       .is_post = true,

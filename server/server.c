@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "proto/json_scan.h"
+#include "server/generate.h"
 #include "server/internal.h"
 #include "server/picture/decoder.h"
 #include "server/picture/fetch_url.h"
@@ -187,7 +188,7 @@ static void take_events(cog_server *s)
 
     for (cog_event *ev = cog_engine_take_events(s->engine); ev; ev = next) {
         next = (cog_event *)ev->link.next;
-        cog_chat_on_event(ev->user, ev);
+        cog_generate_on_event(ev->user, ev);
         cog_event_free(ev);
         /* Bytes that MHD was not offered yet must not pile up to what a slow reader leaves. */
         if (++n % EVENT_BATCH == 0)

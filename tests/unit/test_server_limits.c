@@ -123,6 +123,30 @@ static void tokens_per_minute(void **state)
     assert_int_equal(fake_engine_accepted(f->engine), 2);
 }
 
+/* A picture in the body is not looked into before the limits have been asked. */
+static void refused_before_the_picture(void **state)
+{
+    fixture *f = *state;
+    char *fine = picture_body("x", "FAKE", "");
+    char *broken = cog_strdup(fine);
+    int decoded = fake_engine_decoded();
+
+    strstr(broken, "base64,")[7] = '?';
+    f->cfg.key_tpm = 100;
+    fixture_start(f);
+    expect_status(client_post(f->address, "/v1/chat/completions", broken), 400);
+    expect_status(client_post(f->address, "/v1/chat/completions", fine), 200);
+    assert_int_equal(fake_engine_decoded(), decoded + 1);
+    expect_status(chat(f, "count=45", ""), 200); /* what is left is less than a picture */
+    for (int i = 0; i < 3; i++) {
+        expect_limit(client_post(f->address, "/v1/chat/completions", fine), "100 tokens");
+        expect_limit(client_post(f->address, "/v1/chat/completions", broken), "100 tokens");
+    }
+    assert_int_equal(fake_engine_decoded(), decoded + 1);
+    cog_free(broken);
+    cog_free(fine);
+}
+
 /* A place is given back however a request ends. */
 static void requests_at_a_time(void **state)
 {
@@ -264,6 +288,7 @@ int main(void)
         TEST(requests_per_minute),
         TEST(refused_before_the_body),
         TEST(tokens_per_minute),
+        TEST(refused_before_the_picture),
         TEST(requests_at_a_time),
         TEST(limits_without_keys),
         TEST(keys_are_read_again),

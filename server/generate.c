@@ -1,0 +1,202 @@
+#include "server/generate.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* ------------------------------------------------------------------ between the stages */
+
+void cog_generate_hold(cog_generate_job *j)
+{
+    cog_exchange_ref(j->x);
+    j->x->server->n_working++;
+}
+
+void cog_generate_let_go(cog_exchange *x)
+{
+    cog_server *s = x->server;
+
+    cog_exchange_unref(x);
+    cog_http_flush(s);
+}
+
+bool cog_generate_goes_on(cog_generate_job *j)
+{
+    cog_exchange *x = j->x;
+
+    if (x->is_gone || x->reply.status)
+        return false;
+    if (cog_now_ns() >= x->deadline_ns)
+        cog_status_text(x->server, COG_API_DEADLINE, &j->err);
+    if (j->err.code == COG_API_NONE)
+        return true;
+    cog_exchange_fail(x, &j->err);
+    return false;
+}
+
+bool cog_generate_end_work(cog_generate_job *j)
+{
+    j->x->server->n_working--;
+    return cog_generate_goes_on(j);
+}
+
+void cog_generate_submit(cog_generate_job *j)
+{
+    cog_exchange *x = j->x;
+    cog_server *s = x->server;
+    cog_request *r = j->request;
+    cog_err err;
+    int rc;
+
+    j->form->release(j);
+    cog_body_drop(x);
+    j->id = r->id = ++s->next_id;
+    r->user = x;
+    r->deadline_ns = x->deadline_ns;
+    x->record.n = r->n;
+    x->record.max_tokens = r->max_tokens;
+    cog_record_enter(&x->record, COG_AT_ENGINE);
+    rc = cog_engine_submit(s->engine, r, &err);
+    if (rc < 0) {
+        cog_record_enter(&x->record, COG_AT_WRITE);
+        if (rc != COG_EBUSY)
+            cog_log(COG_ERROR, "event=submit_failed id=%s code=%s", x->id, cog_err_name(rc));
+        cog_exchange_fail_code(x, rc == COG_EBUSY ? COG_API_OVERLOADED : COG_API_INTERNAL);
+        return;
+    }
+    j->request = NULL;
+    j->is_submitted = true;
+    cog_exchange_ref(x);
+    if (s->n_submitted++ == 0)
+        s->submitted_ns = cog_now_ns();
+    cog_outflow_begin(&s->outflow, cog_now_ns());
+    x->record.is_submitted = true;
+    x->is_stream = j->stream;
+    x->wrote_ns = cog_now_ns();
+    if (j->ignored.len)
+        cog_reply_header(&x->reply, "x-ignored-parameters", "%s", j->ignored.data);
+}
+
+/* ------------------------------------------------------------------ understand, admit */
+
+static cog_generate_job *job_of(cog_work *w)
+{
+    return (cog_generate_job *)(void *)((char *)w - offsetof(cog_generate_job, parsing));
+}
+
+/* A picture in the body is read at once: to hand it to another thread for that takes longer than to
+ * read most of them, and what it takes is bounded by the body. A large one holds only threads that
+ * are for large bodies. */
+static void understand(cog_work *w)
+{
+    cog_generate_job *j = job_of(w);
+
+    if (atomic_load(&j->is_abandoned))
+        return;
+    if (!cog_engine_get_info(j->x->server->engine)) {
+        cog_status_fail(&j->err, j->x->id);
+        return;
+    }
+    if (j->form->understand(j) == 0 && j->picture && j->picture->kind == COG_PICTURE_INLINE)
+        cog_generate_read_picture(j);
+}
+
+/* Everything the request itself says is fine, and it has its place since it began. False: it was
+ * refused. */
+static bool admit(cog_generate_job *j)
+{
+    cog_server *s = j->x->server;
+
+    if (cog_picture_source_is_remote(&j->source) &&
+        !cog_body_reserve(j->x, s->cfg.image.max_bytes)) {
+        cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
+        return false;
+    }
+    if (!cog_auth_count_prompt(j->x, j->request->prompt.n_tokens, &j->err)) {
+        cog_exchange_fail(j->x, &j->err);
+        return false;
+    }
+    if (j->picture)
+        cog_generate_start_picture(j);
+    else
+        cog_generate_submit(j);
+    return true;
+}
+
+static void after_understand(cog_work *w)
+{
+    cog_generate_job *j = job_of(w);
+    cog_exchange *x = j->x;
+
+    x->server->n_parsing--;
+    if (j->request_id && !x->has_client_id && !x->is_gone && !x->reply.status)
+        snprintf(x->id, sizeof(x->id), "%s", j->request_id);
+    if (!cog_generate_end_work(j) || !admit(j))
+        cog_decode_fini(&j->decode);
+    cog_generate_let_go(x);
+}
+
+/* ------------------------------------------------------------------ the route */
+
+void cog_generate_begin(cog_exchange *x, const cog_generate_form *form)
+{
+    cog_server *s = x->server;
+    cog_generate_job *j;
+
+    if (!cog_status_has_room(s)) {
+        cog_exchange_fail_code(x, COG_API_OVERLOADED);
+        return;
+    }
+    j = cog_alloc(1, form->size);
+    x->job = j;
+    j->x = x;
+    j->form = form;
+    j->work.data = j;
+    atomic_init(&j->is_abandoned, false);
+    atomic_init(&j->decode.is_abandoned, false);
+    cog_http_watch(x);
+    cog_generate_hold(j);
+    s->n_parsing++;
+    j->parsing.run = understand;
+    j->parsing.done = after_understand;
+    cog_workers_post(s->workers, &j->parsing, x->body.len > COG_LARGE_BODY);
+}
+
+void cog_generate_cancel(cog_exchange *x)
+{
+    cog_generate_job *j = x->job;
+
+    if (!j)
+        return;
+    atomic_store(&j->is_abandoned, true);
+    cog_generate_cancel_picture(j);
+    if (j->is_submitted)
+        cog_engine_cancel(x->server->engine, j->id);
+}
+
+void cog_generate_fini(cog_exchange *x)
+{
+    cog_generate_job *j = x->job;
+
+    if (!j)
+        return;
+    assert(!j->decode.memory.base); /* each way out of its stages gives it back */
+    j->form->fini(j);
+    cog_picture_source_fini(&j->source);
+    cog_request_free(j->request);
+    for (int i = 0; i < j->n_stop; i++)
+        cog_free(j->stop[i]);
+    for (int i = 0; j->choices && i < j->n; i++)
+        cog_buf_fini(&j->choices[i].text);
+    cog_free(j->choices);
+    cog_free(j->pace);
+    cog_buf_fini(&j->ignored);
+    cog_chat_stream_fini(&j->writer);
+    cog_free(j);
+    x->job = NULL;
+}

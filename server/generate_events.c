@@ -1,0 +1,199 @@
+/* generate_events.c - what the engine says of a request becomes the chunks of a stream or one
+ * answer. The loop's. */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "server/generate.h"
+
+#include <assert.h>
+#include <time.h>
+
+static cog_chat_head head_of(const cog_exchange *x)
+{
+    cog_server *s = x->server;
+
+    return (cog_chat_head){ .id = x->id,
+                            .created = (int64_t)time(NULL),
+                            .model = s->cfg.served_names[0],
+                            .fingerprint = cog_status_fingerprint(s) };
+}
+
+/* The roles go out together with the first token: a chunk before it would make the time to first
+ * token that clients measure a lie. */
+static void begin_stream(cog_generate_job *j)
+{
+    cog_chat_head head = head_of(j->x);
+
+    if (j->has_roles)
+        return;
+    j->has_roles = true;
+    j->form->stream_init(&j->writer, &head, j->include_usage, j->continuous_usage);
+    for (int i = 0; i < j->n; i++)
+        j->form->stream_role(&j->x->out, &j->writer, i, &j->usage);
+}
+
+static void count_token(cog_generate_job *j, const cog_event *ev)
+{
+    bool is_first = !j->pace[ev->choice].n_tokens;
+    uint64_t gap_ns = cog_record_token(&j->x->record, &j->pace[ev->choice], ev->n_tokens);
+
+    cog_metrics_gap(&j->x->server->metrics, gap_ns, ev->n_tokens - is_first);
+}
+
+static void on_text(cog_generate_job *j, const cog_event *ev)
+{
+    count_token(j, ev);
+    j->usage.completion_tokens += ev->n_tokens;
+    if (!j->stream) {
+        cog_buf_add(&j->choices[ev->choice].text, ev->text, ev->text_len);
+        return;
+    }
+    begin_stream(j);
+    if (ev->text_len)
+        j->form->stream_text(&j->x->out, &j->writer, ev->choice, ev->text, ev->text_len, &j->usage);
+    cog_exchange_send(j->x);
+}
+
+/* The last chunk tells the metrics, which only the END has. */
+static bool is_finish_late(const cog_generate_job *j)
+{
+    return j->has_metrics && !j->include_usage;
+}
+
+static void write_finish(cog_generate_job *j, int choice)
+{
+    const cog_chat_choice *c = &j->choices[choice];
+
+    j->form->stream_finish(&j->x->out, &j->writer, choice, c->finish, c->stop_reason, &j->usage);
+}
+
+static void on_finish(cog_generate_job *j, const cog_event *ev)
+{
+    cog_chat_choice *c = &j->choices[ev->choice];
+
+    c->finish = ev->finish == COG_FINISH_LENGTH ? "length" : "stop";
+    j->x->record.is_length |= ev->finish == COG_FINISH_LENGTH;
+    c->stop_reason = ev->stop >= 0 && ev->stop < j->n_stop ? j->stop[ev->stop] : NULL;
+    if (!j->stream || is_finish_late(j))
+        return;
+    begin_stream(j);
+    write_finish(j, ev->choice);
+    cog_exchange_send(j->x);
+}
+
+static double ms(uint64_t ns)
+{
+    return (double)ns * 1e-6;
+}
+
+static void answer_whole(cog_generate_job *j, const cog_usage *u)
+{
+    cog_exchange *x = j->x;
+    cog_chat_head head = head_of(x);
+
+    x->reply.status = 200;
+    x->reply.type = "application/json";
+    j->form->write(&x->reply.body, &head, j->choices, j->n, &j->usage);
+    cog_reply_header(&x->reply, "openai-processing-ms", "%llu",
+                     (unsigned long long)((cog_now_ns() - x->begin_ns) / 1000000));
+    cog_reply_header(&x->reply, "Server-Timing",
+                     "queue;dur=%.1f, decode_image;dur=%.1f, encode;dur=%.1f, prefill;dur=%.1f, "
+                     "generate;dur=%.1f",
+                     ms(u->stage_ns[COG_STAGE_ENCODE_WAIT] + u->stage_ns[COG_STAGE_QUEUE]),
+                     ms(x->record.ns[COG_AT_IMAGE_DECODE]), ms(u->stage_ns[COG_STAGE_ENCODE]),
+                     ms(u->stage_ns[COG_STAGE_PREFILL]), ms(u->stage_ns[COG_STAGE_DECODE]));
+    cog_exchange_reply(x);
+}
+
+static bool has_all_choices(const cog_generate_job *j)
+{
+    for (int i = 0; i < j->n; i++) {
+        if (!j->choices[i].finish)
+            return false;
+    }
+    return true;
+}
+
+static void answer(cog_generate_job *j, const cog_event *ev)
+{
+    cog_exchange *x = j->x;
+
+    j->usage.prompt_tokens = ev->usage.prompt_tokens;
+    j->usage.image_tokens = ev->usage.image_tokens;
+    j->usage.cached_tokens = ev->usage.cached_tokens;
+    j->usage.completion_tokens = ev->usage.completion_tokens;
+    if (!has_all_choices(j)) {
+        cog_log(COG_ERROR, "event=answer_incomplete id=%s", x->id);
+        cog_exchange_fail_code(x, COG_API_INTERNAL);
+        return;
+    }
+    if (j->has_metrics) {
+        cog_record_measure(&j->metrics, &x->record);
+        j->usage.metrics = &j->metrics;
+    }
+    if (!j->stream) {
+        answer_whole(j, &ev->usage);
+        return;
+    }
+    begin_stream(j);
+    if (is_finish_late(j))
+        write_finish(j, 0);
+    j->form->stream_end(&x->out, &j->writer, &j->usage);
+    x->is_stream_done = true;
+    cog_exchange_send(x);
+}
+
+static void fail(cog_generate_job *j, const cog_event *ev)
+{
+    cog_exchange *x = j->x;
+
+    switch (ev->status) {
+    case COG_ETIMEOUT:
+        cog_exchange_fail_code(x, COG_API_DEADLINE);
+        return;
+    case COG_ECANCELED:
+        cog_exchange_fail_code(x, x->server->phase == COG_SERVER_SERVING ? COG_API_INTERNAL
+                                                                         : COG_API_DRAINING);
+        return;
+    default:
+        cog_log(COG_ERROR, "event=engine_failed_request id=%s code=%s", x->id,
+                cog_err_name(ev->status));
+        cog_exchange_fail_code(x, COG_API_INTERNAL);
+    }
+}
+
+static void on_end(cog_generate_job *j, const cog_event *ev)
+{
+    cog_exchange *x = j->x;
+
+    j->is_submitted = false;
+    x->server->n_submitted--;
+    cog_outflow_end(&x->server->outflow, cog_now_ns(), ev->status != COG_ECANCELED);
+    cog_record_usage(&x->record, &ev->usage);
+    cog_client_charge(x->client, cog_now_ns(), ev->usage.completion_tokens);
+    if (!x->is_gone && !x->reply.status && !x->is_stream_done) {
+        if (ev->status == 0)
+            answer(j, ev);
+        else
+            fail(j, ev);
+    }
+    cog_exchange_unref(x);
+}
+
+void cog_generate_on_event(cog_exchange *x, const cog_event *ev)
+{
+    cog_generate_job *j = x->job;
+
+    if (ev->type == COG_EVENT_END) {
+        on_end(j, ev);
+        return;
+    }
+    assert(ev->choice >= 0 && ev->choice < j->n);
+    if (x->is_gone || x->reply.status || x->is_stream_done)
+        return;
+    if (ev->type == COG_EVENT_TEXT)
+        on_text(j, ev);
+    else
+        on_finish(j, ev);
+}

@@ -1,0 +1,108 @@
+/* generate_request.c - from what a body says beside its prompt to the engine's request. A worker's:
+ * pure, but for the random seed. */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "server/chat_prompt.h"
+#include "server/generate.h"
+
+#include <math.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <string.h>
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+
+    if (RAND_bytes((unsigned char *)&seed, sizeof(seed)) != 1)
+        seed = cog_now_ns();
+    return seed;
+}
+
+static void hash_user(char out[9], const char *user)
+{
+    cog_sha256 d = cog_sha256_of(&(cog_span){ user, strlen(user) }, 1);
+
+    snprintf(out, 9, "%02x%02x%02x%02x", d.byte[0], d.byte[1], d.byte[2], d.byte[3]);
+}
+
+/* Whose turn the request uses. Not a secret: an equal number costs two users a fair share. */
+static uint64_t tenant_of(const cog_exchange *x, const char *user)
+{
+    uint64_t tenant;
+    cog_sha256 d = cog_sha256_of((const cog_span[]){ { "tenant", 7 },
+                                                     { &x->client->digest, sizeof(cog_sha256) },
+                                                     { user, user ? strlen(user) : 0 } },
+                                 3);
+
+    memcpy(&tenant, d.byte, sizeof(tenant));
+    return tenant;
+}
+
+/* What two requests must have in common to share what was computed for either. */
+static cog_sha256 salt_of(const cog_exchange *x, const char *cache_salt)
+{
+    return cog_sha256_of((const cog_span[]){ { "cache salt", 11 },
+                                             { &x->client->digest, sizeof(cog_sha256) },
+                                             { cache_salt, cache_salt ? strlen(cache_salt) : 0 } },
+                         3);
+}
+
+/* The room for the answer, from the asked limit and the context. */
+static int set_length(cog_generate_job *j, int64_t wanted)
+{
+    const cog_engine_info *info = cog_engine_get_info(j->x->server->engine);
+    const cog_prompt *p = &j->request->prompt;
+    int64_t room = (int64_t)cog_chat_prompt_capacity(info) - p->n_tokens;
+
+    if (room < 1 || (wanted > room && j->x->server->cfg.reject_overflow))
+        return cog_chat_prompt_refuse(info, false, p->n_tokens, p->n_image_tokens,
+                                      wanted ? wanted : 1, &j->err);
+    j->request->max_tokens = (int)(wanted && wanted < room ? wanted : room);
+    return 0;
+}
+
+int cog_generate_take_options(cog_generate_job *j, cog_chat *c)
+{
+    cog_request *r = j->request;
+
+    if (set_length(j, cog_chat_max_tokens(c)) < 0)
+        return COG_EINVAL;
+    r->sampling = (cog_sampling){
+        .temperature = (float)c->temperature,
+        .top_p = (float)c->top_p,
+        .top_k = c->top_k > 0 ? (int)c->top_k : 0,
+        .min_p = (float)c->min_p,
+        .repetition_penalty = fmaxf((float)c->repetition_penalty, 0.01f), /* 1e-46 is no float */
+        .frequency_penalty = (float)c->frequency_penalty,
+        .presence_penalty = (float)c->presence_penalty,
+        .seed = c->has_seed ? (uint64_t)c->seed : random_seed(),
+    };
+    r->tenant = tenant_of(j->x, c->user);
+    r->salt = salt_of(j->x, c->cache_salt);
+    r->no_cache = !c->cache_prompt;
+    r->priority = (int)c->priority;
+    r->n = (int)c->n;
+    r->n_stop = c->n_stop;
+    for (int i = 0; i < c->n_stop; i++) {
+        r->stop[i] = cog_strdup(c->stop[i]);
+        j->stop[i] = cog_strdup(c->stop[i]);
+    }
+    j->n = r->n;
+    j->n_stop = c->n_stop;
+    j->stream = c->stream;
+    j->include_usage = c->include_usage;
+    j->continuous_usage = c->continuous_usage;
+    j->has_metrics = c->return_metrics && c->n == 1;
+    j->choices = cog_array(cog_chat_choice, (size_t)j->n);
+    j->pace = cog_array(cog_pace, (size_t)j->n);
+    j->usage.prompt_tokens = r->prompt.n_tokens;
+    j->usage.image_tokens = r->prompt.n_image_tokens;
+    if (c->user)
+        hash_user(j->x->record.user, c->user);
+    j->request_id = c->request_id;
+    j->ignored = c->ignored;
+    c->ignored = (cog_buf){ 0 };
+    return 0;
+}
