@@ -161,7 +161,9 @@ typedef struct cog_engine_info {
     const char *dtype;            /* "bf16" */
     uint64_t fingerprint;         /* of the weights */
     int vocab;
-    int32_t bos;                  /* the token that begins a prompt */
+    int32_t bos;        /* the token that begins a prompt */
+    const int32_t *eos; /* [n_eos] those that end an answer */
+    int n_eos;
     int context;                  /* tokens of prompt and answer together */
     int image_side, image_tokens; /* tokens one picture takes, boi and eoi included */
     cog_template default_template;
@@ -235,7 +237,17 @@ const char *cog_template_name(cog_template t);
 
 /* ------------------------------------------------------------------ requests */
 
-enum { COG_MAX_STOPS = 16, COG_MAX_CHOICES = 128 };
+enum {
+    COG_MAX_STOPS = 16,
+    COG_MAX_STOP_TOKENS = 64,
+    COG_MAX_BIASES = 1024,
+    COG_MAX_CHOICES = 128,
+};
+
+typedef struct cog_logit_bias {
+    int32_t token;
+    float bias; /* -100..100 */
+} cog_logit_bias;
 
 typedef struct cog_sampling {
     float temperature;        /* below 1e-5: the highest logit, lowest id on ties */
@@ -245,18 +257,29 @@ typedef struct cog_sampling {
     float repetition_penalty; /* > 0; 1: off; over prompt text and output */
     float frequency_penalty, presence_penalty; /* over output */
     uint64_t seed;
+    cog_logit_bias *bias; /* added to the logits, before penalties; each token once, ascending */
+    int n_bias;           /* 0..COG_MAX_BIASES */
+    int32_t *allowed;     /* no other tokens are drawn; each once, ascending */
+    int n_allowed;        /* 0: all are allowed */
 } cog_sampling;
 
 typedef struct cog_request {
-    uint64_t id;       /* unique among live requests; the caller's choice */
-    void *user;        /* comes back in the events */
-    cog_prompt prompt; /* owned */
-    cog_image *image;  /* owned; non-NULL exactly when prompt.n_image_tokens > 0 */
-    cog_sampling sampling;
+    uint64_t id;               /* unique among live requests; the caller's choice */
+    void *user;                /* comes back in the events */
+    cog_prompt prompt;         /* owned */
+    cog_image *image;          /* owned; non-NULL exactly when prompt.n_image_tokens > 0 */
+    cog_sampling sampling;     /* its arrays are owned */
     int n;                     /* choices, 1..COG_MAX_CHOICES */
     int max_tokens;            /* per choice, >= 1; prompt.n_tokens + max_tokens <= context */
+    int min_tokens;            /* per choice, 0..max_tokens: before an answer has so many, no end
+                                  and no stop token is drawn, and no stop string looked for */
     char *stop[COG_MAX_STOPS]; /* owned, UTF-8, not empty */
     int n_stop;
+    int32_t stop_token[COG_MAX_STOP_TOKENS]; /* an answer ends with any of them */
+    int n_stop_tokens;
+    bool ignore_eos;      /* the model's end tokens end nothing */
+    bool keep_stop;       /* what ended an answer, a stop string or a token, stays in its text */
+    bool show_controls;   /* the text has the names of control tokens, as "</s>"; else nothing */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
     cog_sha256 salt;      /* caches are shared only between requests of equal salt */
     bool no_cache;        /* neither takes from the caches nor leaves anything there */
@@ -299,7 +322,8 @@ typedef struct cog_event {
     int n_tokens; /* tokens this event accounts for */
     /* FINISH */
     cog_finish finish;
-    int stop; /* index into the request's stop strings, or -1 */
+    int stop;           /* index into the request's stop strings, or -1 */
+    int32_t stop_token; /* the one of the request's stop tokens that was drawn, or -1 */
     /* END */
     int status; /* 0, COG_ECANCELED, COG_ETIMEOUT, COG_EDEVICE */
     cog_err err;

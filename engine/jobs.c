@@ -11,7 +11,7 @@ cog_event *cog_core_event(cog_event_type type, const cog_job *j)
     ev->type = type;
     ev->id = j->req->id;
     ev->user = j->req->user;
-    ev->stop = -1;
+    ev->stop = ev->stop_token = -1;
     return ev;
 }
 
@@ -140,6 +140,7 @@ void cog_core_begin(cog_engine *e, cog_request *req, uint64_t accepted_ns)
     req->image = NULL; /* the picture's now */
     j = cog_job_new(req, picture, e->cfg.block, e->cfg.prefix_cache && !req->no_cache,
                     e->next_order++, not_falling(e, accepted_ns));
+    cog_job_set_ends(j, e->loaded.info.eos, e->loaded.info.n_eos);
     j->is_first_sender = is_new;
     j->next = e->jobs;
     if (e->jobs)

@@ -284,6 +284,8 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
         l->info.fingerprint = cog_model_fingerprint(file);
         l->info.vocab = l->config.vocab;
         l->info.bos = l->config.bos;
+        l->info.eos = l->config.eos;
+        l->info.n_eos = l->config.n_eos;
         l->info.context = l->config.max_positions;
         l->info.image_side = l->config.vision.image_side;
         l->info.image_tokens = l->config.image_tokens;

@@ -12,6 +12,8 @@ void cog_request_free(cog_request *r)
     cog_image_free(r->image);
     for (int i = 0; i < r->n_stop; i++)
         cog_free(r->stop[i]);
+    cog_free(r->sampling.bias);
+    cog_free(r->sampling.allowed);
     cog_free(r);
 }
 
@@ -22,6 +24,91 @@ static bool is_sampling_in_range(const cog_sampling *p)
            p->top_k >= 0 && p->min_p >= 0 && p->min_p <= 1 && p->repetition_penalty > 0 &&
            p->repetition_penalty <= 100 && fabsf(p->frequency_penalty) <= 100 &&
            fabsf(p->presence_penalty) <= 100;
+}
+
+static bool is_token(int32_t token, const cog_engine_info *info)
+{
+    return token >= 0 && token < info->vocab;
+}
+
+/* Each token once: a device gives each to a thread of its own. */
+static bool are_biases_fine(const cog_sampling *p, const cog_engine_info *info)
+{
+    if (p->n_bias < 0 || p->n_bias > COG_MAX_BIASES)
+        return false;
+    for (int i = 0; i < p->n_bias; i++)
+        if (!is_token(p->bias[i].token, info) || !(fabsf(p->bias[i].bias) <= 100) ||
+            (i > 0 && p->bias[i].token <= p->bias[i - 1].token))
+            return false;
+    return true;
+}
+
+static bool are_allowed_fine(const cog_sampling *p, const cog_engine_info *info)
+{
+    if (p->n_allowed < 0 || p->n_allowed > info->vocab)
+        return false;
+    for (int i = 0; i < p->n_allowed; i++)
+        if (!is_token(p->allowed[i], info) || (i > 0 && p->allowed[i] <= p->allowed[i - 1]))
+            return false;
+    return true;
+}
+
+static bool are_stop_tokens_fine(const cog_request *r, const cog_engine_info *info)
+{
+    if (r->n_stop_tokens < 0 || r->n_stop_tokens > COG_MAX_STOP_TOKENS)
+        return false;
+    for (int i = 0; i < r->n_stop_tokens; i++)
+        if (!is_token(r->stop_token[i], info))
+            return false;
+    return true;
+}
+
+static bool ends(const cog_request *r, int32_t token, const cog_engine_info *info)
+{
+    for (int i = 0; i < info->n_eos; i++)
+        if (info->eos[i] == token)
+            return true;
+    for (int i = 0; i < r->n_stop_tokens; i++)
+        if (r->stop_token[i] == token)
+            return true;
+    return false;
+}
+
+/* A sampler must never be left without a token: that is how a broken model looks. */
+static bool is_token_left(const cog_request *r, const cog_engine_info *info)
+{
+    const cog_sampling *p = &r->sampling;
+    int n = p->n_allowed > 0 ? p->n_allowed : info->vocab;
+
+    if (r->min_tokens == 0)
+        return true;
+    for (int i = 0; i < n; i++)
+        if (!ends(r, p->n_allowed > 0 ? p->allowed[i] : i, info))
+            return true;
+    return false;
+}
+
+static int check_tokens(const cog_request *r, const cog_engine_info *info, cog_err *err)
+{
+    if (!are_biases_fine(&r->sampling, info))
+        return cog_err_set(err, COG_EINVAL, "biases out of range or not ascending");
+    if (!are_allowed_fine(&r->sampling, info))
+        return cog_err_set(err, COG_EINVAL, "allowed tokens out of range or not ascending");
+    if (!are_stop_tokens_fine(r, info))
+        return cog_err_set(err, COG_EINVAL, "stop tokens out of range");
+    if (r->min_tokens < 0 || r->min_tokens > r->max_tokens)
+        return cog_err_set(err, COG_EINVAL, "at least %d tokens of at most %d", r->min_tokens,
+                           r->max_tokens);
+    if (!is_token_left(r, info))
+        return cog_err_set(err, COG_EINVAL,
+                           "every allowed token ends the answer, which is to have "
+                           "at least %d",
+                           r->min_tokens);
+    for (int i = 0; i < r->prompt.n_tokens; i++)
+        if (!is_token(r->prompt.tokens[i], info))
+            return cog_err_set(err, COG_EINVAL, "token %d is outside the vocabulary",
+                               r->prompt.tokens[i]);
+    return 0;
 }
 
 int cog_request_check(const cog_request *r, const cog_engine_info *info, cog_err *err)
@@ -46,9 +133,5 @@ int cog_request_check(const cog_request *r, const cog_engine_info *info, cog_err
     if (r->image && r->image->side != info->image_side)
         return cog_err_set(err, COG_EINVAL, "the picture is %d pixels wide, the model takes %d",
                            r->image->side, info->image_side);
-    for (int i = 0; i < r->prompt.n_tokens; i++)
-        if (r->prompt.tokens[i] < 0 || r->prompt.tokens[i] >= info->vocab)
-            return cog_err_set(err, COG_EINVAL, "token %d is outside the vocabulary",
-                               r->prompt.tokens[i]);
-    return 0;
+    return check_tokens(r, info, err);
 }

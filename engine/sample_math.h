@@ -70,6 +70,16 @@ COG_HOST_DEVICE uint64_t cog_sample_target(uint64_t total, uint64_t bits)
 #endif
 }
 
+/* A logit with its bias; -infinity takes the token away. */
+COG_HOST_DEVICE float cog_sample_bias(float logit, float bias)
+{
+#if defined(__CUDA_ARCH__)
+    return __fadd_rn(logit, bias);
+#else
+    return logit + bias;
+#endif
+}
+
 /* A logit after the repetition penalty; finite if it was: a client's penalty must not look like a
  * broken model. */
 COG_HOST_DEVICE float cog_sample_repeat(float logit, float penalty)

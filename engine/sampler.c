@@ -17,7 +17,7 @@ typedef struct candidate {
 
 struct cog_sampler {
     int vocab;
-    float *logits;   /* [vocab] after penalties */
+    float *logits;   /* [vocab] after mask, biases and penalties */
     int32_t *count;  /* [vocab] times in the output; all zero between calls */
     bool *seen;      /* [vocab] in prompt text or output; all false between calls */
     candidate *cand; /* [vocab] */
@@ -77,6 +77,27 @@ static void penalise(cog_sampler *s, const cog_sampling *p, const cog_sample_con
             s->count[id] = 0;
         }
     }
+}
+
+/* The logits as the request wants them. */
+static void adjust(cog_sampler *s, const float *logits, const cog_sampling *p,
+                   const cog_sample_context *ctx)
+{
+    if (p->n_allowed > 0) {
+        for (int i = 0; i < s->vocab; i++)
+            s->logits[i] = -INFINITY;
+        for (int i = 0; i < p->n_allowed; i++)
+            s->logits[p->allowed[i]] = logits[p->allowed[i]];
+    } else {
+        memcpy(s->logits, logits, (size_t)s->vocab * sizeof(float));
+    }
+    for (int i = 0; i < ctx->n_masked; i++)
+        s->logits[ctx->masked[i]] = -INFINITY;
+    for (int i = 0; i < p->n_bias; i++) {
+        float *logit = &s->logits[p->bias[i].token];
+        *logit = cog_sample_bias(*logit, p->bias[i].bias);
+    }
+    penalise(s, p, ctx);
 }
 
 static int32_t argmax(const float *logits, int n)
@@ -189,8 +210,7 @@ int cog_sampler_pick(cog_sampler *s, int32_t *token, const float *logits, const 
 {
     int32_t best;
 
-    memcpy(s->logits, logits, (size_t)s->vocab * sizeof(float));
-    penalise(s, p, ctx);
+    adjust(s, logits, p, ctx);
     best = argmax(s->logits, s->vocab);
     if (best < 0 || s->logits[best] == INFINITY)
         return COG_EDEVICE;

@@ -1,9 +1,13 @@
 /* sampler.h - logits -> one token. Pure: equal inputs give equal tokens, whatever else the engine
  * does.
  *
- * Order: repetition, frequency and presence penalties; then, when sampling is greedy, the highest
- * logit (lowest id on ties); otherwise division by the temperature, min_p, top_k, top_p and a draw.
+ * Order: the mask; biases; repetition, frequency and presence penalties; then, when sampling is
+ * greedy, the highest logit (lowest id on ties); otherwise division by the temperature, min_p,
+ * top_k, top_p and a draw.
  *
+ * - mask: a token that is masked, or not allowed where only some are, has no logit. Whoever masks
+ *   leaves one.
+ * - bias: is added to the logit.
  * - repetition (Keskar et al., "CTRL", 2019): a logit of a token seen in prompt text or output is
  *   divided by the penalty when positive, multiplied when negative; the result stays finite.
  * - frequency: minus the penalty times how often the token stands in the output.
@@ -51,6 +55,8 @@ typedef struct cog_sample_context {
     int n_prompt;
     const int32_t *output; /* tokens of the answer so far; the new one has index n_output */
     int n_output;
+    const int32_t *masked; /* tokens that must not be drawn now */
+    int n_masked;
     int choice;
 } cog_sample_context;
 

@@ -24,6 +24,8 @@ static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block)
     }
     cog_block_table_init(&q->sched.table, (max_tokens + block - 1) / block);
     cog_stops_init(&q->stops, r->stop, r->n_stop);
+    q->stops.keeps = r->keep_stop;
+    q->detok.shows_controls = r->show_controls;
 }
 
 cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, bool uses_prefixes,
@@ -50,6 +52,17 @@ cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, b
     return j;
 }
 
+void cog_job_set_ends(cog_job *j, const int32_t *eos, int n_eos)
+{
+    const cog_request *r = j->req;
+
+    j->n_eos = n_eos;
+    j->n_end_tokens = n_eos + r->n_stop_tokens;
+    j->end_token = cog_array(int32_t, (size_t)j->n_end_tokens + 1);
+    memcpy(j->end_token, eos, (size_t)n_eos * sizeof(int32_t));
+    memcpy(j->end_token + n_eos, r->stop_token, (size_t)r->n_stop_tokens * sizeof(int32_t));
+}
+
 void cog_job_free(cog_job *j)
 {
     for (int i = 0; i < j->n_seqs; i++) {
@@ -62,40 +75,53 @@ void cog_job_free(cog_job *j)
         cog_buf_fini(&q->text);
     }
     cog_free(j->seq);
+    cog_free(j->end_token);
     cog_request_free(j->req);
     cog_free(j);
 }
 
-static bool is_end(int32_t token, const int32_t *eos, int n_eos)
+static bool is_one_of(int32_t token, const int32_t *list, int n)
 {
-    for (int i = 0; i < n_eos; i++)
-        if (token == eos[i])
+    for (int i = 0; i < n; i++)
+        if (token == list[i])
             return true;
     return false;
 }
 
-cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t,
-                                  const int32_t *eos, int n_eos)
+/* Whether the token itself ends the answer, and how. */
+static bool is_end(cog_step_result *r, const cog_job *j, int32_t token)
 {
-    cog_step_result r = { .stop = -1 };
+    if (!j->req->ignore_eos && is_one_of(token, j->end_token, j->n_eos))
+        return true;
+    if (!is_one_of(token, j->end_token + j->n_eos, j->n_end_tokens - j->n_eos))
+        return false;
+    r->stop_token = token;
+    return true;
+}
+
+cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t)
+{
+    cog_step_result r = { .stop = -1, .stop_token = -1 };
     const cog_request *req = q->job->req;
+    int n_output = q->sched.n_tokens + 1 - req->prompt.n_tokens;
     cog_buf fresh = { 0 };
 
     cog_buf_clear(&q->text);
     q->tokens[q->sched.n_tokens++] = token;
-    if (is_end(token, eos, n_eos)) {
-        r.finished = true;
-    } else {
+    r.finished = is_end(&r, q->job, token);
+    if (!r.finished || req->keep_stop)
         cog_detokenizer_push(&q->detok, &fresh, t, token);
-        if (q->sched.n_tokens == req->prompt.n_tokens + req->max_tokens) {
-            r.finished = true;
-            r.finish = COG_FINISH_LENGTH;
-        }
+    if (!r.finished && n_output == req->max_tokens) {
+        r.finished = true;
+        r.finish = COG_FINISH_LENGTH;
     }
     if (r.finished)
         cog_detokenizer_finish(&q->detok, &fresh);
+    q->stops.is_off = n_output <= req->min_tokens;
     if (cog_stops_push(&q->stops, &q->text, fresh.data, fresh.len))
-        r = (cog_step_result){ .finished = true, .finish = COG_FINISH_STOP, .stop = q->stops.hit };
+        r = (cog_step_result){
+            .finished = true, .finish = COG_FINISH_STOP, .stop = q->stops.hit, .stop_token = -1
+        };
     else if (r.finished)
         cog_stops_finish(&q->stops, &q->text);
     cog_buf_fini(&fresh);

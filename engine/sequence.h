@@ -42,12 +42,16 @@ struct cog_job {
     uint64_t stage_began_ns;
     uint64_t stage_ns[COG_N_STAGES]; /* spent in those it has left */
     int completion_tokens;
+    int32_t *end_token;      /* [n_end_tokens], owned: the model's end tokens, then the request's */
+    int n_end_tokens, n_eos; /* n_eos: the model's */
 };
 
 /* Takes req. Sequences are idle; the prompt's tokens stand in each. uses_prefixes: they take from
  * the cache of pages and leave theirs there. */
 cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, bool uses_prefixes,
                      uint64_t order, uint64_t arrived_ns);
+/* eos: the model's end tokens; before the first token. */
+void cog_job_set_ends(cog_job *j, const int32_t *eos, int n_eos);
 void cog_job_free(
     cog_job *j); /* the sequences are idle and the picture's reference was given back */
 
@@ -61,12 +65,11 @@ static inline bool cog_sequence_has_image(const cog_sequence *q)
 typedef struct cog_step_result {
     bool finished;
     cog_finish finish;
-    int stop; /* index of the stop string, or -1 */
+    int stop;           /* index of the stop string, or -1 */
+    int32_t stop_token; /* the request's stop token, or -1 */
 } cog_step_result;
 
-/* Appends the token; q->text then holds the text that became certain. eos: the model's end tokens.
- */
-cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t,
-                                  const int32_t *eos, int n_eos);
+/* Appends the token; q->text then holds the text that became certain. */
+cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t);
 
 #endif

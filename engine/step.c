@@ -29,6 +29,7 @@ static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
             ev->choice = c;
             ev->finish = r.finish;
             ev->stop = r.stop;
+            ev->stop_token = r.stop_token;
             cog_core_post(e, ev);
         }
     }
@@ -38,6 +39,7 @@ static void add_draw(cog_engine *e, const cog_sequence *q, int row)
 {
     const cog_request *req = q->job->req;
     int n_prompt = req->prompt.n_tokens, n_skip = 1 + req->prompt.n_image_tokens;
+    int n_output = q->sched.n_tokens - n_prompt;
 
     e->draw[e->batcher.batch.n_draws++] = (cog_draw){
         .row = row,
@@ -46,7 +48,9 @@ static void add_draw(cog_engine *e, const cog_sequence *q, int row)
             .prompt = q->tokens + n_skip,
             .n_prompt = n_prompt - n_skip,
             .output = q->tokens + n_prompt,
-            .n_output = q->sched.n_tokens - n_prompt,
+            .n_output = n_output,
+            .masked = q->job->end_token,
+            .n_masked = n_output < req->min_tokens ? q->job->n_end_tokens : 0,
             .choice = q->choice,
         },
     };
@@ -71,7 +75,6 @@ static void build_draws(cog_engine *e)
 /* Appends the token that the sequence drew, -1 when it could not. */
 static int advance(cog_engine *e, cog_sequence *q, int32_t token)
 {
-    const cog_model_config *m = &e->loaded.model->cfg;
     cog_step_result r;
 
     if (token < 0)
@@ -80,7 +83,7 @@ static int advance(cog_engine *e, cog_sequence *q, int32_t token)
         cog_tally_enter(&e->counts, q->job, COG_STAGE_DECODE, cog_now_ns());
         e->counts.prompt_tokens += (uint64_t)q->job->req->prompt.n_tokens;
     }
-    r = cog_sequence_push(q, token, e->loaded.tokenizer, m->eos, m->n_eos);
+    r = cog_sequence_push(q, token, e->loaded.tokenizer);
     report(e, q, r);
     if (r.finished)
         q->job->n_live--;

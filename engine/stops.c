@@ -53,9 +53,9 @@ bool cog_stops_push(cog_stops *s, cog_buf *out, const char *text, size_t len)
         size_t certain;
 
         cog_buf_add(&s->held, text + i, 1);
-        s->hit = find_end(s);
+        s->hit = s->is_off ? -1 : find_end(s);
         if (s->hit >= 0) {
-            cog_buf_add(out, s->held.data, s->held.len - strlen(s->text[s->hit]));
+            cog_buf_add(out, s->held.data, s->held.len - (s->keeps ? 0 : strlen(s->text[s->hit])));
             cog_buf_clear(&s->held);
             return true;
         }

@@ -14,14 +14,17 @@ typedef struct cog_stops {
     int n;
     cog_buf held; /* the end of the text so far that may begin a stop string */
     int hit;      /* index of the string that was found, -1 so far */
+    bool keeps;   /* the string that was found comes out, too */
+    bool is_off;  /* strings that become complete now are text, and not found later */
 } cog_stops;
 
 void cog_stops_init(cog_stops *s, char *const *text, int n);
 void cog_stops_fini(cog_stops *s);
 
 /* Takes more text, appends to out what is certain. True as soon as a stop string is complete (the
- * longest, when several end at the same byte): it and what follows are dropped, and nothing may be
- * pushed any more. So no text that comes out holds a stop string. */
+ * longest, when several end at the same byte): it, unless keeps, and what follows are dropped, and
+ * nothing may be pushed any more. So no text that comes out holds a stop string but one that was
+ * complete while is_off, or at its end the one that keeps. */
 bool cog_stops_push(cog_stops *s, cog_buf *out, const char *text, size_t len);
 
 /* The text ended without a stop string: what was held comes out. */

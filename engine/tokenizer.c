@@ -355,6 +355,14 @@ const char *cog_tokenizer_piece(const cog_tokenizer *t, int32_t id, size_t *len)
     return t->bytes.data + t->start[id];
 }
 
+const char *cog_tokenizer_control(const cog_tokenizer *t, int32_t id, size_t *len)
+{
+    cog_sp_kind kind = id >= 0 && id < t->n ? cog_sp_kind_of(t->sp, id) : COG_SP_NORMAL;
+
+    *len = 0;
+    return kind == COG_SP_CONTROL || kind == COG_SP_UNKNOWN ? cog_sp_piece(t->sp, id, len) : "";
+}
+
 /* Moves the first len pending bytes to out, as valid UTF-8. */
 static void emit(cog_detokenizer *d, cog_buf *out, size_t len)
 {
@@ -371,6 +379,8 @@ void cog_detokenizer_push(cog_detokenizer *d, cog_buf *out, const cog_tokenizer 
     size_t len;
     const char *bytes = cog_tokenizer_piece(t, id, &len);
 
+    if (len == 0 && d->shows_controls)
+        bytes = cog_tokenizer_control(t, id, &len);
     if (len == 0)
         return;
     if (!d->started && bytes[0] == ' ') {

@@ -35,11 +35,16 @@ int cog_tokenizer_encode(const cog_tokenizer *t, int32_t **ids, int *n_ids, cons
  * NUL-terminated. */
 const char *cog_tokenizer_piece(const cog_tokenizer *t, int32_t id, size_t *len);
 
+/* The name of a control token or the unknown one, as "</s>"; nothing for others. Borrowed, not
+ * NUL-terminated. */
+const char *cog_tokenizer_control(const cog_tokenizer *t, int32_t id, size_t *len);
+
 /* Incremental decoding: what comes out, joined, equals decoding all ids at once; no chunk ends
  * inside a UTF-8 character; one leading space of the whole text is dropped (the dummy prefix). */
 typedef struct cog_detokenizer {
-    cog_buf pending; /* bytes that do not end on a character yet */
-    bool started;    /* something was produced: a leading space is text from now on */
+    cog_buf pending;     /* bytes that do not end on a character yet */
+    bool started;        /* something was produced: a leading space is text from now on */
+    bool shows_controls; /* the caller's choice: control and unknown tokens are their names */
 } cog_detokenizer;
 
 /* Appends to out what id completes (often nothing or one word). */

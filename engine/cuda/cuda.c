@@ -439,8 +439,8 @@ static void close_backend(cog_backend *be)
         cudaFreeHost(*pointer_at(be, pinned_list[i].place));
     cog_cuda_weights_close(be->weights);
     cog_free(be->run);
-    cog_free(be->is_seen);
-    cog_free(be->count);
+    cog_free(be->has_edit);
+    cog_free(be->edit);
     cog_free(be);
 }
 
@@ -465,8 +465,8 @@ static int open_backend(cog_backend **out, const cog_device_config *cfg, cog_err
     be->sms = d.sms;
     be->bucket = -1;
     cog_cuda_lay_step(&be->at, cfg);
-    be->is_seen = cog_array(uint64_t, ((size_t)be->model.vocab + 63) / 64);
-    be->count = cog_array(int32_t, (size_t)be->model.vocab);
+    be->has_edit = cog_array(uint64_t, ((size_t)be->model.vocab + 63) / 64);
+    be->edit = cog_array(cog_cuda_edit, (size_t)be->model.vocab);
     be->run = cog_array(cog_cuda_run, (size_t)be->at.max_seqs);
     cudaDeviceGetStreamPriorityRange(&least, &greatest);
     rc = open_buffers(be, err);

@@ -40,16 +40,16 @@ static inline size_t cog_cuda_ld(int cols)
  * memory and on the device. Rows of a padded step come after the batch's own. */
 typedef struct cog_cuda_layout {
     int max_rows, max_seqs, max_blocks; /* max_seqs with the one that padding rows belong to */
-    int max_logits, max_tiles, max_items, max_penalties; /* max_logits is also that of draws */
-    int max_segments, max_partials;                      /* of attention's partial sums */
-    size_t token, feature, position, slot, seq, order;   /* int32 [max_rows] */
-    size_t logits_row;                                   /* int32 [max_logits] */
-    size_t n_items;                                      /* int32 */
-    size_t features;                                     /* device pointers [max_seqs] */
-    size_t tiles, items;                                 /* [max_tiles], [max_items] */
-    size_t draws;                                        /* [max_logits] */
-    size_t block_table;                                  /* int32 [max_seqs, max_blocks] */
-    size_t penalties;                                    /* [max_penalties] */
+    int max_logits, max_tiles, max_items, max_edits;   /* max_logits is also that of draws */
+    int max_segments, max_partials;                    /* of attention's partial sums */
+    size_t token, feature, position, slot, seq, order; /* int32 [max_rows] */
+    size_t logits_row;                                 /* int32 [max_logits] */
+    size_t n_items;                                    /* int32 */
+    size_t features;                                   /* device pointers [max_seqs] */
+    size_t tiles, items;                               /* [max_tiles], [max_items] */
+    size_t draws;                                      /* [max_logits] */
+    size_t block_table;                                /* int32 [max_seqs, max_blocks] */
+    size_t edits;                                      /* [max_edits] */
     size_t bytes;
 } cog_cuda_layout;
 
@@ -159,11 +159,11 @@ struct cog_backend {
     cog_cuda_path path;
     cog_cuda_run *run; /* [at.max_seqs] */
     int n_tiles;
-    int grid_items;    /* items of attention row by row that the launch is made for */
-    int n_draws;       /* placed in the step buffer */
-    cog_act *pending;  /* delta waits to be added to this; NULL: none does */
-    uint64_t *is_seen; /* bits [vocab] and */
-    int32_t *count;    /* [vocab], for making lists of penalties; zero between draws */
+    int grid_items;      /* items of attention row by row that the launch is made for */
+    int n_draws;         /* placed in the step buffer */
+    cog_act *pending;    /* delta waits to be added to this; NULL: none does */
+    uint64_t *has_edit;  /* bits [vocab], zero between draws, and */
+    cog_cuda_edit *edit; /* [vocab] what they stand for: for making a draw's list */
 
     cudaGraphExec_t recorded[COG_CUDA_BUCKETS];
     int (*recorded_issue)(void *arg); /* what they repeat */
@@ -232,11 +232,21 @@ int cog_cuda_embed_step(cog_backend *be, cog_act *x, const cog_weight *table);
 int cog_cuda_attention(cog_backend *be, cog_act *x, const cog_layer *w, int layer);
 int cog_cuda_ffn(cog_backend *be, cog_act *x, const cog_layer *w);
 int cog_cuda_logits(cog_backend *be, const cog_act *x, const cog_head *w);
-int cog_cuda_sample_step(cog_backend *be, int32_t *token);
 int cog_cuda_replay(cog_backend *be, int (*issue)(void *arg), void *arg);
 int cog_cuda_copy_page(cog_backend *be, int dst, int src, int n_slots);
 /* Adds what waits to the residual stream it belongs to. */
 int cog_cuda_flush(cog_backend *be);
+/* Host to device, bytes [from, to) of the step buffer. */
+int cog_cuda_copy_step(cog_backend *be, size_t from, size_t to);
+
+/* ---- draw.c ---- */
+
+/* Whether its tokens are the model's. */
+bool cog_cuda_is_draw_valid(const cog_backend *be, const cog_draw *d);
+/* Puts draws from `first` on into the step buffer, as many as fit: at least one. Sets n_draws;
+ * returns the number of edits. */
+int cog_cuda_place_draws(cog_backend *be, int first);
+int cog_cuda_sample_step(cog_backend *be, int32_t *token);
 
 /* ---- plan_step.c ---- */
 

@@ -184,21 +184,23 @@ int cog_cuda_skinny_qkv(cudaStream_t s, const cog_skinny *p, void *out, size_t l
 
 /* ---- sample.cu ---- */
 
-/* A draw as the device sees it. Penalties travel as a list: each distinct token of the prompt's
- * text and the output once, ascending. */
+/* A draw as the device sees it. What changes single logits travels as a list of edits: each token
+ * of the prompt's text, the output, the biases and the mask once, ascending. */
 typedef struct cog_cuda_draw {
     int32_t row; /* of the logits */
     float temperature, top_p, min_p;
     int32_t top_k;
     float repetition, frequency, presence;
     uint64_t bits; /* the random number of this draw, 64 bits */
-    int32_t first_penalty, n_penalties;
+    int32_t first_edit, n_edits;
+    int32_t only_edits; /* tokens without an edit are not drawn */
 } cog_cuda_draw;
 
-typedef struct cog_cuda_penalty {
+typedef struct cog_cuda_edit {
     int32_t token;
-    int32_t count; /* times in the output; the prompt's text counts for repetition only */
-} cog_cuda_penalty;
+    int32_t count; /* times in the output; 0: in the prompt's text only; -1: in neither */
+    float bias;    /* -infinity: the token is not drawn */
+} cog_cuda_edit;
 
 int cog_cuda_sample_prepare(void);
 /* Floats of scratch for n draws. */
@@ -207,7 +209,7 @@ size_t cog_cuda_sample_scratch(int vocab, int n_draws);
  * [., vocab] elements, left as they are. */
 int cog_cuda_sample(cudaStream_t s, cog_dtype type, int32_t *token, const void *logits,
                     size_t ld_logits, int vocab, const cog_cuda_draw *draws,
-                    const cog_cuda_penalty *penalties, int n_draws, float *scratch);
+                    const cog_cuda_edit *edits, int n_draws, float *scratch);
 
 #ifdef __cplusplus
 }

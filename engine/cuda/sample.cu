@@ -369,10 +369,10 @@ COG_DEVICE void pick(int32_t *token, const T *logits, int vocab, const cog_cuda_
     draw_by_id(token, r, cut, d.bits);
 }
 
-/* The row after penalties, in scratch. */
+/* The row after its edits, in scratch. */
 template <typename T>
-COG_DEVICE void penalise(float *scratch, const T *logits, int vocab,
-                         const cog_cuda_penalty *penalties, const cog_cuda_draw &d)
+COG_DEVICE void edit(float *scratch, const T *logits, int vocab, const cog_cuda_edit *edits,
+                     const cog_cuda_draw &d)
 {
     int threads = static_cast<int>(blockDim.x), first = static_cast<int>(threadIdx.x);
 
@@ -382,18 +382,20 @@ COG_DEVICE void penalise(float *scratch, const T *logits, int vocab,
 #pragma unroll
         for (int j = 0; j < cog_piece<T>; j += 4) {
             float quad[4] = { v[j], v[j + 1], v[j + 2], v[j + 3] };
+            if (d.only_edits)
+                quad[0] = quad[1] = quad[2] = quad[3] = -INFINITY;
             cog_store_piece(scratch, at + j, vocab, quad);
         }
     }
     __syncthreads();
-    for (int i = first; i < d.n_penalties; i += threads) {
-        int id = penalties[i].token, count = penalties[i].count;
-        float logit = scratch[id];
-        if (d.repetition != 1)
+    for (int i = first; i < d.n_edits; i += threads) {
+        const cog_cuda_edit e = edits[i];
+        float logit = cog_sample_bias(cog_get(logits[e.token]), e.bias);
+        if (e.count >= 0 && d.repetition != 1)
             logit = cog_sample_repeat(logit, d.repetition);
-        if (count > 0)
-            logit = cog_sample_occur(logit, d.frequency, d.presence, count);
-        scratch[id] = logit;
+        if (e.count > 0)
+            logit = cog_sample_occur(logit, d.frequency, d.presence, e.count);
+        scratch[e.token] = logit;
     }
     __syncthreads();
 }
@@ -401,18 +403,18 @@ COG_DEVICE void penalise(float *scratch, const T *logits, int vocab,
 template <typename T>
 __global__ void __launch_bounds__(THREADS, 1)
     sample(int32_t *token, const T *logits, size_t ld_logits, int vocab, const cog_cuda_draw *draws,
-           const cog_cuda_penalty *penalties, float *scratch, size_t ld_scratch)
+           const cog_cuda_edit *edits, float *scratch, size_t ld_scratch)
 {
     const cog_cuda_draw d = draws[blockIdx.x];
 
     token += blockIdx.x;
     logits += static_cast<size_t>(d.row) * ld_logits;
     scratch += blockIdx.x * ld_scratch;
-    if (d.n_penalties > 0)
-        penalise(scratch, logits, vocab, penalties + d.first_penalty, d);
+    if (d.n_edits > 0)
+        edit(scratch, logits, vocab, edits + d.first_edit, d);
     if constexpr (sizeof(T) == sizeof(float))
-        pick(token, d.n_penalties > 0 ? scratch : logits, vocab, d);
-    else if (d.n_penalties > 0)
+        pick(token, d.n_edits > 0 ? scratch : logits, vocab, d);
+    else if (d.n_edits > 0)
         pick(token, scratch, vocab, d);
     else
         pick(token, logits, vocab, d);
@@ -425,8 +427,7 @@ size_t ld_of_scratch(int vocab)
 
 template <typename T>
 int launch(cudaStream_t s, int32_t *token, const void *logits, size_t ld_logits, int vocab,
-           const cog_cuda_draw *draws, const cog_cuda_penalty *penalties, int n_draws,
-           float *scratch)
+           const cog_cuda_draw *draws, const cog_cuda_edit *edits, int n_draws, float *scratch)
 {
     int pieces = cog_pieces<T>(vocab);
     cog_launch_at at = {};
@@ -436,7 +437,7 @@ int launch(cudaStream_t s, int32_t *token, const void *logits, size_t ld_logits,
     at.block = dim3(static_cast<unsigned>(pieces < THREADS ? (pieces + 31) / 32 * 32 : THREADS));
     at.shared = sizeof(sample_shared);
     return cog_launch("sample", at, sample<T>, token, static_cast<const T *>(logits), ld_logits,
-                      vocab, draws, penalties, scratch, ld_of_scratch(vocab));
+                      vocab, draws, edits, scratch, ld_of_scratch(vocab));
 }
 
 } // namespace
@@ -455,8 +456,8 @@ size_t cog_cuda_sample_scratch(int vocab, int n_draws)
 
 int cog_cuda_sample(cudaStream_t s, cog_dtype type, int32_t *token, const void *logits,
                     size_t ld_logits, int vocab, const cog_cuda_draw *draws,
-                    const cog_cuda_penalty *penalties, int n_draws, float *scratch)
+                    const cog_cuda_edit *edits, int n_draws, float *scratch)
 {
     return (type == COG_F32 ? launch<float> : launch<cog_bf16>)(s, token, logits, ld_logits, vocab,
-                                                                draws, penalties, n_draws, scratch);
+                                                                draws, edits, n_draws, scratch);
 }

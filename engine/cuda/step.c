@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ALIGN = 256, MIN_PENALTIES = 1 << 16 };
+enum { ALIGN = 256, MIN_EDITS = 1 << 16 };
 
 /* ---- memory ---- */
 
@@ -31,7 +31,7 @@ void cog_cuda_lay_step(cog_cuda_layout *at, const cog_device_config *cfg)
                              .max_seqs = cfg->max_seqs + 1,
                              .max_blocks = (m->max_positions + cfg->block - 1) / cfg->block };
     at->max_segments = cog_segments(at->max_blocks * cfg->block);
-    at->max_penalties = m->vocab > MIN_PENALTIES ? m->vocab : MIN_PENALTIES;
+    at->max_edits = m->vocab > MIN_EDITS ? m->vocab : MIN_EDITS;
     cog_cuda_plan_limits(at, cfg);
     rows = (size_t)at->max_rows;
     at->token = take(&used, rows, sizeof(int32_t));
@@ -47,7 +47,7 @@ void cog_cuda_lay_step(cog_cuda_layout *at, const cog_device_config *cfg)
     at->items = take(&used, (size_t)at->max_items, sizeof(cog_attn_item));
     at->draws = take(&used, (size_t)at->max_logits, sizeof(cog_cuda_draw));
     at->block_table = take(&used, (size_t)at->max_seqs * (size_t)at->max_blocks, sizeof(int32_t));
-    at->penalties = take(&used, (size_t)at->max_penalties, sizeof(cog_cuda_penalty));
+    at->edits = take(&used, (size_t)at->max_edits, sizeof(cog_cuda_edit));
     at->bytes = used;
 }
 
@@ -64,14 +64,6 @@ static bool is_row_valid(const cog_backend *be, const cog_batch *b, int r)
     return b->token[r] >= 0 && b->token[r] < be->model.vocab;
 }
 
-static bool are_tokens_valid(const cog_backend *be, const int32_t *token, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (token[i] < 0 || token[i] >= be->model.vocab)
-            return false;
-    return true;
-}
-
 static bool is_batch_valid(const cog_backend *be, const cog_batch *b)
 {
     if (!cog_batch_fits(b, &be->cfg) || b->seqs < 0 || b->seqs > be->cfg.max_seqs)
@@ -79,95 +71,13 @@ static bool is_batch_valid(const cog_backend *be, const cog_batch *b)
     for (int r = 0; r < b->rows; r++)
         if (!is_row_valid(be, b, r))
             return false;
-    for (int i = 0; i < b->n_draws; i++) {
-        const cog_sample_context *c = &b->draw[i].context;
-        if (!are_tokens_valid(be, c->prompt, c->n_prompt) ||
-            !are_tokens_valid(be, c->output, c->n_output))
+    for (int i = 0; i < b->n_draws; i++)
+        if (!cog_cuda_is_draw_valid(be, &b->draw[i]))
             return false;
-    }
     return true;
 }
 
-/* ---- draws ---- */
-
-static void mark(cog_backend *be, int32_t token)
-{
-    be->is_seen[token / 64] |= UINT64_C(1) << (token % 64);
-}
-
-/* The tokens marked in is_seen with their counts, ascending; clears both. -1: no room. */
-static int list_marked(cog_backend *be, cog_cuda_penalty *out, int max)
-{
-    int n = 0, words = (be->model.vocab + 63) / 64;
-
-    for (int i = 0; i < words; i++) {
-        while (be->is_seen[i]) {
-            int32_t token = i * 64 + __builtin_ctzll(be->is_seen[i]);
-            if (n >= 0 && n < max)
-                out[n++] = (cog_cuda_penalty){ .token = token, .count = be->count[token] };
-            else
-                n = -1;
-            be->count[token] = 0;
-            be->is_seen[i] &= be->is_seen[i] - 1;
-        }
-    }
-    return n;
-}
-
-/* How many entries d's penalties take of out[max]; -1: no room. */
-static int list_penalties(cog_backend *be, const cog_draw *d, cog_cuda_penalty *out, int max)
-{
-    const cog_sampling *p = d->params;
-    const cog_sample_context *c = &d->context;
-    bool is_repetition = p->repetition_penalty != 1;
-
-    if (!is_repetition && p->frequency_penalty == 0 && p->presence_penalty == 0)
-        return 0;
-    for (int i = 0; i < c->n_prompt && is_repetition; i++)
-        mark(be, c->prompt[i]);
-    for (int i = 0; i < c->n_output; i++) {
-        mark(be, c->output[i]);
-        be->count[c->output[i]]++;
-    }
-    return list_marked(be, out, max);
-}
-
-/* Puts draws from `first` on into the step buffer, as many as fit: at least one. Sets n_draws;
- * returns the number of penalties. */
-static int place_draws(cog_backend *be, int first)
-{
-    const cog_batch *b = be->batch;
-    cog_cuda_draw *draw = cog_cuda_host(be, be->at.draws);
-    cog_cuda_penalty *penalty = cog_cuda_host(be, be->at.penalties);
-    int used = 0;
-
-    be->n_draws = 0;
-    for (int i = first; i < b->n_draws && be->n_draws < be->at.max_logits; i++) {
-        const cog_draw *d = &b->draw[i];
-        const cog_sampling *p = d->params;
-        int n = list_penalties(be, d, penalty + used, be->at.max_penalties - used);
-        if (n < 0)
-            break;
-        draw[be->n_draws++] = (cog_cuda_draw){
-            .row = d->row,
-            .temperature = p->temperature,
-            .top_p = p->top_p,
-            .min_p = p->min_p,
-            .top_k = p->top_k,
-            .repetition = p->repetition_penalty,
-            .frequency = p->frequency_penalty,
-            .presence = p->presence_penalty,
-            .bits = cog_sample_bits(p, d->context.choice, d->context.n_output),
-            .first_penalty = used,
-            .n_penalties = n,
-        };
-        used += n;
-    }
-    return used;
-}
-
-/* Host to device, bytes [from, to) of the step buffer. */
-static int copy_step(cog_backend *be, size_t from, size_t to)
+int cog_cuda_copy_step(cog_backend *be, size_t from, size_t to)
 {
     int rc = cog_cuda_check(cudaMemcpyAsync(be->step + from, be->host_step + from, to - from,
                                             cudaMemcpyHostToDevice, be->decoder.stream),
@@ -268,7 +178,7 @@ int cog_cuda_step_begin(cog_backend *be, const cog_batch *b)
 {
     const cog_cuda_layout *at = &be->at;
     size_t end = at->block_table;
-    int n_penalties, rc;
+    int n_edits, rc;
 
     if (be->failed)
         return COG_EDEVICE;
@@ -284,11 +194,11 @@ int cog_cuda_step_begin(cog_backend *be, const cog_batch *b)
     place_rows(be, b);
     place_sequences(be, b);
     cog_cuda_plan_step(be);
-    n_penalties = place_draws(be, 0);
+    n_edits = cog_cuda_place_draws(be, 0);
     end += (size_t)(b->seqs + 1) * (size_t)at->max_blocks * sizeof(int32_t);
-    if (n_penalties > 0)
-        end = at->penalties + (size_t)n_penalties * sizeof(cog_cuda_penalty);
-    rc = copy_step(be, 0, end);
+    if (n_edits > 0)
+        end = at->edits + (size_t)n_edits * sizeof(cog_cuda_edit);
+    rc = cog_cuda_copy_step(be, 0, end);
     if (rc == 0 && has_features(b))
         rc = cog_cuda_check(cudaStreamWaitEvent(be->decoder.stream, be->features_made, 0),
                             "features");
@@ -534,46 +444,6 @@ int cog_cuda_logits(cog_backend *be, const cog_act *x, const cog_head *w)
     rc = cog_cuda_flush(be); /* of all rows: x is whole for whoever reads it afterwards */
     if (rc == 0)
         rc = be->path == COG_CUDA_SKINNY ? logits_skinny(be, x, w) : logits_large(be, x, w);
-    return cog_cuda_end(be, rc);
-}
-
-/* ---- sampling ---- */
-
-/* The draws in the step buffer; waits. */
-static int draw(cog_backend *be, int32_t *token)
-{
-    size_t bytes = (size_t)be->n_draws * sizeof(int32_t);
-    cudaStream_t s = be->decoder.stream;
-    int rc = cog_cuda_sample(
-        s, be->cfg.dtype, (int32_t *)(void *)be->token, be->logits, cog_cuda_ld(be->model.vocab),
-        be->model.vocab, cog_cuda_device(be, be->at.draws), cog_cuda_device(be, be->at.penalties),
-        be->n_draws, (float *)(void *)be->scratch);
-
-    if (rc == 0)
-        rc = cog_cuda_check(
-            cudaMemcpyAsync(be->host_token, be->token, bytes, cudaMemcpyDeviceToHost, s), "tokens");
-    if (rc == 0)
-        rc = cog_cuda_check(cudaEventRecord(be->drawn, s), "tokens");
-    if (rc == 0)
-        rc = cog_cuda_check(cudaEventSynchronize(be->drawn), "tokens");
-    if (rc == 0)
-        memcpy(token, be->host_token, bytes);
-    return rc;
-}
-
-int cog_cuda_sample_step(cog_backend *be, int32_t *token)
-{
-    int rc = be->failed ? COG_EDEVICE : 0;
-
-    for (int first = 0; first < be->batch->n_draws && rc == 0; first += be->n_draws) {
-        if (first > 0) { /* more than the step buffer holds: the host has waited for what it held */
-            int n = place_draws(be, first);
-            rc = copy_step(be, be->at.draws,
-                           be->at.penalties + (size_t)n * sizeof(cog_cuda_penalty));
-        }
-        if (rc == 0)
-            rc = draw(be, token + first);
-    }
     return cog_cuda_end(be, rc);
 }
 

@@ -5,18 +5,22 @@
 #include "tests/conform/cuda_ops.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DRAWS = 8, MAX_TEXT = 24 };
+enum { DRAWS = 8, MAX_TEXT = 24, MAX_EDITS = 12 };
 
 typedef struct sample_case {
     int vocab;
-    device_array logits, draws, penalties, token, scratch;
+    device_array logits, draws, edits, token, scratch;
     cog_sampling sampling[DRAWS];
     int32_t text[DRAWS][2][MAX_TEXT]; /* prompt, output */
     int n_text[DRAWS][2];
-    cog_cuda_penalty list[DRAWS * 2 * MAX_TEXT];
+    cog_logit_bias bias[DRAWS][MAX_EDITS];
+    int32_t allowed[DRAWS][MAX_EDITS], masked[DRAWS][MAX_EDITS];
+    int n_masked[DRAWS];
+    cog_cuda_edit list[DRAWS * (2 * MAX_TEXT + 3 * MAX_EDITS)];
     int n_list;
 } sample_case;
 
@@ -75,24 +79,70 @@ static cog_sampling options(conform *c, int vocab)
     return p;
 }
 
-/* The list of penalties that kernels.h describes. */
-static void add_penalties(sample_case *s, int draw, cog_cuda_draw *d)
+/* Ascending tokens of the vocabulary, at most max. */
+static int some_tokens(conform *c, int32_t *out, int max, int vocab)
+{
+    int n = 0;
+
+    for (int id = conform_between(c, 0, 3); id < vocab && n < max; id += conform_between(c, 1, 9))
+        out[n++] = id;
+    return n;
+}
+
+static void add_biases_and_masks(conform *c, sample_case *s, int draw)
+{
+    cog_sampling *p = &s->sampling[draw];
+    int32_t token[MAX_EDITS];
+
+    p->bias = s->bias[draw];
+    p->allowed = s->allowed[draw];
+    if (conform_between(c, 0, 2) == 0) {
+        p->n_bias = some_tokens(c, token, MAX_EDITS, s->vocab);
+        for (int i = 0; i < p->n_bias; i++)
+            p->bias[i] =
+                (cog_logit_bias){ token[i],
+                                  one_of(c, (const float[]){ 100, -100, 0, 1.5f, -0.25f, 5 }, 6) };
+    }
+    if (conform_between(c, 0, 3) == 0)
+        p->n_allowed = some_tokens(c, p->allowed, MAX_EDITS, s->vocab);
+    if (conform_between(c, 0, 2) == 0)
+        s->n_masked[draw] = some_tokens(c, s->masked[draw], MAX_EDITS, s->vocab);
+}
+
+/* The list of edits that kernels.h describes. */
+static void add_edits(sample_case *s, int draw, cog_cuda_draw *d)
 {
     const cog_sampling *p = &s->sampling[draw];
+    bool has_penalties =
+        p->repetition_penalty != 1 || p->frequency_penalty != 0 || p->presence_penalty != 0;
 
-    d->first_penalty = s->n_list;
-    if (p->repetition_penalty == 1 && p->frequency_penalty == 0 && p->presence_penalty == 0)
-        return;
+    d->first_edit = s->n_list;
+    d->only_edits = p->n_allowed > 0;
     for (int id = 0; id < s->vocab; id++) {
-        int count = 0, is_seen = 0;
-        for (int i = 0; i < s->n_text[draw][0]; i++)
-            is_seen |= s->text[draw][0][i] == id;
-        for (int i = 0; i < s->n_text[draw][1]; i++)
-            count += s->text[draw][1][i] == id;
-        if (is_seen || count > 0)
-            s->list[s->n_list++] = (cog_cuda_penalty){ .token = id, .count = count };
+        cog_cuda_edit e = { .token = id, .count = -1 };
+        bool is_edit = false, is_allowed = p->n_allowed == 0;
+        for (int i = 0; has_penalties && i < s->n_text[draw][0]; i++)
+            if (s->text[draw][0][i] == id)
+                e.count = 0;
+        for (int i = 0; has_penalties && i < s->n_text[draw][1]; i++)
+            if (s->text[draw][1][i] == id)
+                e.count = e.count < 0 ? 1 : e.count + 1;
+        for (int i = 0; i < p->n_bias; i++)
+            if (p->bias[i].token == id) {
+                e.bias = p->bias[i].bias;
+                is_edit = true;
+            }
+        for (int i = 0; i < s->n_masked[draw]; i++)
+            if (s->masked[draw][i] == id) {
+                e.bias = -INFINITY;
+                is_edit = true;
+            }
+        for (int i = 0; i < p->n_allowed; i++)
+            is_allowed |= p->allowed[i] == id;
+        if (is_allowed && (is_edit || e.count >= 0 || p->n_allowed > 0))
+            s->list[s->n_list++] = e;
     }
-    d->n_penalties = s->n_list - d->first_penalty;
+    d->n_edits = s->n_list - d->first_edit;
 }
 
 static cog_sample_context context_of(const sample_case *s, int i)
@@ -101,6 +151,8 @@ static cog_sample_context context_of(const sample_case *s, int i)
                                  .n_prompt = s->n_text[i][0],
                                  .output = s->text[i][1],
                                  .n_output = s->n_text[i][1],
+                                 .masked = s->masked[i],
+                                 .n_masked = s->n_masked[i],
                                  .choice = i };
 }
 
@@ -113,6 +165,7 @@ static void make(conform *c, sample_case *s)
         cog_sampling *p = &s->sampling[i];
         fill_row(c, &s->logits, i);
         *p = options(c, s->vocab);
+        add_biases_and_masks(c, s, i);
         for (int kind = 0; kind < 2; kind++) {
             s->n_text[i][kind] = conform_between(c, 0, MAX_TEXT);
             for (int t = 0; t < s->n_text[i][kind]; t++)
@@ -127,11 +180,11 @@ static void make(conform *c, sample_case *s)
                                     .frequency = p->frequency_penalty,
                                     .presence = p->presence_penalty,
                                     .bits = cog_sample_bits(p, i, s->n_text[i][1]) };
-        add_penalties(s, i, &draws[i]);
+        add_edits(s, i, &draws[i]);
     }
     device_upload(c, &s->logits);
     s->draws = device_vector(c, sizeof(draws[0]), DRAWS, draws);
-    s->penalties = device_vector(c, sizeof(s->list[0]), (size_t)s->n_list, s->list);
+    s->edits = device_vector(c, sizeof(s->list[0]), (size_t)s->n_list, s->list);
     s->token = device_vector(c, sizeof(int32_t), DRAWS, NULL);
     s->scratch = device_vector(c, sizeof(float), cog_cuda_sample_scratch(s->vocab, DRAWS), NULL);
 }
@@ -150,10 +203,11 @@ static void compare(conform *c, const sample_case *s)
         if (cog_sampler_pick(sampler, &want, row, p, &context) != 0)
             want = -1;
         conform_shape(c,
-                      "vocab %d, T %g, top_p %.9g, top_k %d, min_p %g, penalties %g %g %g, draw %d",
+                      "vocab %d, T %g, top_p %.9g, top_k %d, min_p %g, penalties %g %g %g, "
+                      "%d biases, %d allowed, %d masked, draw %d",
                       s->vocab, (double)p->temperature, (double)p->top_p, p->top_k,
                       (double)p->min_p, (double)p->repetition_penalty, (double)p->frequency_penalty,
-                      (double)p->presence_penalty, i);
+                      (double)p->presence_penalty, p->n_bias, p->n_allowed, s->n_masked[i], i);
         conform_near(c, (size_t)i, (float)got, (float)want, 0);
     }
     cog_free(row);
@@ -166,13 +220,12 @@ static void run(conform *c, int vocab)
 
     s->vocab = vocab;
     make(c, s);
-    device_done(c,
-                cog_cuda_sample(c->stream, c->dtype, s->token.data, s->logits.data, s->logits.ld,
-                                vocab, s->draws.data, s->penalties.data, DRAWS, s->scratch.data));
+    device_done(c, cog_cuda_sample(c->stream, c->dtype, s->token.data, s->logits.data, s->logits.ld,
+                                   vocab, s->draws.data, s->edits.data, DRAWS, s->scratch.data));
     device_download(c, &s->token);
     device_download(c, &s->scratch);
     compare(c, s);
-    device_array *all[] = { &s->logits, &s->draws, &s->penalties, &s->token, &s->scratch };
+    device_array *all[] = { &s->logits, &s->draws, &s->edits, &s->token, &s->scratch };
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         device_free(c, all[i]);
     cog_free(s);

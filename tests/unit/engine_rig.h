@@ -24,6 +24,7 @@ typedef struct outcome {
     int n_logits[CHOICES];
     cog_buf text[CHOICES];
     int n_tokens[CHOICES], n_finish[CHOICES], finish[CHOICES], stop[CHOICES];
+    int32_t stop_token[CHOICES];
     int n_end, status;
     cog_usage usage;
 } outcome;
@@ -98,6 +99,7 @@ static inline bool take_events(rig *r, uint64_t timeout_ns)
             o->n_finish[ev->choice]++;
             o->finish[ev->choice] = (int)ev->finish;
             o->stop[ev->choice] = ev->stop;
+            o->stop_token[ev->choice] = ev->stop_token;
             break;
         case COG_EVENT_END:
             o->n_end++;

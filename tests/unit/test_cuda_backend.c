@@ -591,7 +591,8 @@ static void draws(void **state)
     cog_sampler *sampler = cog_sampler_new(VOCAB);
     cog_sampling sampling[N];
     cog_draw draw[N];
-    int32_t prompt[40], output[30], got[N];
+    cog_logit_bias bias[30];
+    int32_t prompt[40], output[30], allowed[VOCAB / 2], masked[5] = { 3, 1, 3, 7, 20 }, got[N];
     const part p[] = { { 0, 4, false, true }, { 1, 2, false, true }, { 2, 1, false, true } };
     side *g = &d->s[CUDA];
 
@@ -599,6 +600,10 @@ static void draws(void **state)
         prompt[i] = (int32_t)(cog_rng_at(1, (uint64_t)i) % VOCAB);
     for (int i = 0; i < 30; i++)
         output[i] = (int32_t)(cog_rng_at(2, (uint64_t)i) % VOCAB);
+    for (int i = 0; i < 30; i++)
+        bias[i] = (cog_logit_bias){ 2 * i + 1, (float)(i % 7) - 3 };
+    for (int i = 0; i < VOCAB / 2; i++)
+        allowed[i] = 2 * i + i % 2;
     duo_open(d, &shapes[1], COG_BF16, false);
     step_build(d, p, 3);
     for (int i = 0; i < N; i++) {
@@ -609,6 +614,10 @@ static void draws(void **state)
                                       .repetition_penalty = i % 2 ? 1 : 1.5f,
                                       .frequency_penalty = i % 6 ? 0 : 0.4f,
                                       .presence_penalty = i % 9 ? 0 : -0.7f,
+                                      .bias = bias,
+                                      .n_bias = i % 8 < 4 ? 0 : i % 31,
+                                      .allowed = allowed,
+                                      .n_allowed = i % 10 < 7 ? 0 : VOCAB / 2,
                                       .seed = (uint64_t)i };
         draw[i] = (cog_draw){ .row = i * 3 / N,
                               .params = &sampling[i],
@@ -616,6 +625,8 @@ static void draws(void **state)
                                            .n_prompt = i % 41,
                                            .output = output,
                                            .n_output = i % 31,
+                                           .masked = masked,
+                                           .n_masked = i % 11 < 6 ? 0 : 5,
                                            .choice = i % 3 } };
     }
     d->batch.n_draws = N;
@@ -713,6 +724,27 @@ static void refused_steps(void **state)
             else
                 value[i][1] = good;
         }
+    }
+    for (int i = 0; i < 6; i++) {
+        int32_t token = i % 2 ? -1 : VOCAB;
+        cog_logit_bias bias = { token, 1 };
+        cog_sampling sampling = { .top_p = 1, .repetition_penalty = 1 };
+        cog_draw draw = { .params = &sampling };
+
+        if (i / 2 == 0) {
+            sampling.bias = &bias;
+            sampling.n_bias = 1;
+        } else if (i / 2 == 1) {
+            sampling.allowed = &token;
+            sampling.n_allowed = 1;
+        } else {
+            draw.context.masked = &token;
+            draw.context.n_masked = 1;
+        }
+        step_build(d, p, 2);
+        d->batch.draw = &draw;
+        d->batch.n_draws = 1;
+        assert_int_equal(g->op->step_begin(g->be, &d->batch), COG_EINVAL);
     }
     step_build(d, p, 2);
     d->feature[0] = 0; /* of a sequence that has none */

@@ -9,6 +9,22 @@
 /* ONE_CONTEXT: elements of 2048 slots, 2 layers of keys and values, 2 heads of 64 */
 enum { N = 32, ONE_CONTEXT = 2048 * 2 * 2 * 128 };
 
+/* Some tokens likelier, some allowed, some that end, and not too soon. */
+static void edit_tokens(cog_request *q, int vocab)
+{
+    cog_sampling *p = &q->sampling;
+
+    p->bias = cog_array(cog_logit_bias, 20);
+    for (p->n_bias = 0; p->n_bias < 20; p->n_bias++)
+        p->bias[p->n_bias] = (cog_logit_bias){ 3 + 7 * p->n_bias, (float)(p->n_bias % 5) - 2 };
+    p->allowed = cog_array(int32_t, (size_t)vocab);
+    for (int token = 0; token < vocab; token += 1 + token % 2)
+        p->allowed[p->n_allowed++] = token;
+    for (int i = 0; i < 20; i++)
+        q->stop_token[q->n_stop_tokens++] = 10 * i;
+    q->min_tokens = q->max_tokens / 2;
+}
+
 /* The id-th of N requests: lengths, pictures (some shared), sampling and choices all differ. */
 static cog_request *varied(rig *r, uint64_t id)
 {
@@ -34,6 +50,8 @@ static cog_request *varied(rig *r, uint64_t id)
                                       .repetition_penalty = 1.2f,
                                       .frequency_penalty = 0.1f,
                                       .seed = id };
+    if (id % 8 == 3)
+        edit_tokens(q, cog_engine_get_info(r->e)->vocab);
     return q;
 }
 

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { VOCAB = 64 };
@@ -80,6 +81,98 @@ static void penalties_follow_their_definitions(void **state)
     assert_int_equal(pick(logits, p, &ctx), 5);
 }
 
+/* Draws many times and returns how often each token came. */
+static void histogram(int *count, const float *logits, cog_sampling p, int draws)
+{
+    cog_sampler *s = cog_sampler_new(VOCAB);
+    cog_sample_context ctx = { 0 };
+
+    memset(count, 0, VOCAB * sizeof(*count));
+    for (int i = 0; i < draws; i++) {
+        int32_t token;
+        p.seed = (uint64_t)i;
+        assert_int_equal(cog_sampler_pick(s, &token, logits, &p, &ctx), 0);
+        count[token]++;
+    }
+    cog_sampler_free(s);
+}
+
+static void biases_come_before_penalties(void **state)
+{
+    static const int32_t output[] = { 5 };
+    cog_logit_bias bias[] = { { 3, -100 }, { 5, 1 }, { 7, 100 } };
+    cog_sample_context ctx = { .output = output, .n_output = 1 };
+    cog_sampling p = neutral;
+    float logits[VOCAB];
+
+    p.temperature = 0;
+    p.bias = bias;
+    p.n_bias = 3;
+    fill(logits, -10);
+    logits[3] = 80; /* banned */
+    logits[4] = 50;
+    assert_int_equal(pick(logits, p, &ctx), 7); /* 90 */
+    logits[4] = 90.5f;
+    assert_int_equal(pick(logits, p, &ctx), 4);
+
+    p.n_bias = 2;
+    fill(logits, -10);
+    p.repetition_penalty = 2;
+    logits[5] = -0.5f; /* 0.5, halved 0.25; the other way round it would be 0 */
+    logits[6] = 0.2f;
+    assert_int_equal(pick(logits, p, &ctx), 5);
+}
+
+static void a_bias_moves_probabilities(void **state)
+{
+    cog_logit_bias bias[] = { { 8, logf(2) } };
+    float logits[VOCAB];
+    int count[VOCAB];
+    cog_sampling p = neutral;
+
+    fill(logits, -INFINITY);
+    logits[8] = logits[9] = 1;
+    p.bias = bias;
+    p.n_bias = 1;
+    histogram(count, logits, p, 9000); /* two thirds: five deviations are 224 */
+    assert_true(abs(count[8] - 6000) < 224);
+    assert_int_equal(count[8] + count[9], 9000);
+}
+
+static void what_is_masked_is_not_drawn(void **state)
+{
+    static const int32_t masked[] = { 7, 9, 9 };
+    int32_t allowed[] = { 2, 7, 11 };
+    cog_logit_bias bias[] = { { 4, 100 }, { 7, 100 }, { 11, -50 } };
+    cog_sample_context ctx = { .masked = masked, .n_masked = 3 };
+    cog_sampling p = neutral;
+    float logits[VOCAB];
+
+    p.temperature = 0;
+    fill(logits, 0);
+    logits[7] = 30;
+    logits[9] = 20;
+    logits[1] = 10;
+    assert_int_equal(pick(logits, p, &ctx), 1);
+    p.bias = bias; /* brings back neither 7, which is masked, */
+    p.n_bias = 3;
+    p.allowed = allowed; /* nor 4, which is not allowed */
+    p.n_allowed = 3;
+    assert_int_equal(pick(logits, p, &ctx), 2);
+    logits[2] = -60;
+    assert_int_equal(pick(logits, p, &ctx), 11);
+    p.n_bias = 0;
+    ctx.n_masked = 0;
+    assert_int_equal(pick(logits, p, &ctx), 7);
+    p.temperature = 2;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        p.seed = seed;
+        fill(logits, 3);
+        int32_t token = pick(logits, p, &ctx);
+        assert_true(token == 2 || token == 7 || token == 11);
+    }
+}
+
 static void logits_are_left_alone_and_scratch_is_clean(void **state)
 {
     static const int32_t output[] = { 1, 2 };
@@ -101,22 +194,6 @@ static void logits_are_left_alone_and_scratch_is_clean(void **state)
     assert_memory_equal(copy, logits, sizeof(copy));
     assert_int_equal(cog_sampler_pick(s, &again, logits, &p, &ctx), 0);
     assert_int_equal(first, again);
-    cog_sampler_free(s);
-}
-
-/* Draws many times and returns how often each token came. */
-static void histogram(int *count, const float *logits, cog_sampling p, int draws)
-{
-    cog_sampler *s = cog_sampler_new(VOCAB);
-    cog_sample_context ctx = { 0 };
-
-    memset(count, 0, VOCAB * sizeof(*count));
-    for (int i = 0; i < draws; i++) {
-        int32_t token;
-        p.seed = (uint64_t)i;
-        assert_int_equal(cog_sampler_pick(s, &token, logits, &p, &ctx), 0);
-        count[token]++;
-    }
     cog_sampler_free(s);
 }
 
@@ -340,6 +417,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_takes_the_lowest_id_on_ties),
         cmocka_unit_test(penalties_follow_their_definitions),
+        cmocka_unit_test(biases_come_before_penalties),
+        cmocka_unit_test(a_bias_moves_probabilities),
+        cmocka_unit_test(what_is_masked_is_not_drawn),
         cmocka_unit_test(logits_are_left_alone_and_scratch_is_clean),
         cmocka_unit_test(draws_follow_the_softmax),
         cmocka_unit_test(filters_keep_what_their_definitions_say),

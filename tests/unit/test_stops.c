@@ -56,6 +56,56 @@ static void the_string_that_is_complete_first_wins(void **state)
     expect(nested, 2, "xbcdx", "xb", 0);
 }
 
+/* Text in pieces; the first n_off of them while the strings are off. */
+static void expect_late(char *const *stop, int n, const char *const *text, int n_off, bool keeps,
+                        const char *want, int want_hit)
+{
+    cog_buf out = { 0 };
+    bool found = false;
+    cog_stops s;
+
+    cog_stops_init(&s, stop, n);
+    s.keeps = keeps;
+    for (int i = 0; text[i] && !found; i++) {
+        s.is_off = i < n_off;
+        found = cog_stops_push(&s, &out, text[i], strlen(text[i]));
+    }
+    if (!found)
+        cog_stops_finish(&s, &out);
+    assert_int_equal(s.hit, want_hit);
+    assert_string_equal(out.data, want);
+    cog_stops_fini(&s);
+    cog_buf_fini(&out);
+}
+
+static void strings_are_looked_for_from_a_token_on(void **state)
+{
+    char *stop[] = { "END", "aa" };
+    const char *const whole[] = { "one END two", " END three", NULL };
+    const char *const across[] = { "one EN", "D two", NULL };
+    const char *const doubled[] = { "xa", "a", "a", "y", NULL };
+
+    expect_late(stop, 2, whole, 0, false, "one ", 0);
+    expect_late(stop, 2, whole, 1, false, "one END two ", 0);
+    expect_late(stop, 2, whole, 2, false, "one END two END three", -1);
+    expect_late(stop, 2, across, 1, false, "one ", 0);
+    expect_late(stop, 2, across, 2, false, "one END two", -1);
+    expect_late(stop, 2, doubled, 1, false, "x", 1);
+    expect_late(stop, 2, doubled, 2, false, "xa", 1); /* it ends with the third */
+    expect_late(stop, 2, doubled, 3, false, "xaaay", -1);
+}
+
+static void the_string_may_stay(void **state)
+{
+    char *stop[] = { "END", "aa" };
+    const char *const whole[] = { "one END two", NULL }, *const none[] = { "one", NULL };
+    const char *const doubled[] = { "xa", "a", "a", "y", NULL };
+
+    expect_late(stop, 2, whole, 0, true, "one END", 0);
+    expect_late(stop, 2, none, 0, true, "one", -1);
+    expect_late(stop, 2, doubled, 2, true, "xaaa", 1);
+}
+
 static void overlapping_beginnings_are_found(void **state)
 {
     char *stop[] = { "aab" };
@@ -109,6 +159,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_stop_string_and_what_follows_are_dropped),
         cmocka_unit_test(the_string_that_is_complete_first_wins),
+        cmocka_unit_test(strings_are_looked_for_from_a_token_on),
+        cmocka_unit_test(the_string_may_stay),
         cmocka_unit_test(overlapping_beginnings_are_found),
         cmocka_unit_test(no_stop_strings_hold_nothing_back),
         cmocka_unit_test(random_text_gives_the_same_in_any_pieces),

@@ -618,6 +618,21 @@ static void detokenizer_rules(void **state)
     assert_int_equal(text.len, 4);
     cog_detokenizer_fini(&d);
 
+    /* by their names, when that is wanted */
+    cog_buf_clear(&text);
+    d.shows_controls = true;
+    for (int i = 0; i < 6; i++)
+        cog_detokenizer_push(&d, &text, t, (int32_t[]){ 1, HI, 0, 243, 2, 32000 }[i]);
+    cog_detokenizer_finish(&d, &text);
+    assert_string_equal(text.data, "<s> Hi<unk>\xef\xbf\xbd</s>");
+    cog_detokenizer_fini(&d);
+    assert_memory_equal(cog_tokenizer_control(t, 2, &len), "</s>", 4);
+    assert_int_equal(len, 4);
+    for (int i = 0; i < 4; i++) {
+        cog_tokenizer_control(t, (int32_t[]){ HI, 32000, -1, 243 }[i], &len);
+        assert_int_equal(len, 0);
+    }
+
     assert_memory_equal(cog_tokenizer_piece(t, HI, &len), " Hi", 3);
     assert_int_equal(len, 3);
     assert_memory_equal(cog_tokenizer_piece(t, 13, &len), "\n", 1);

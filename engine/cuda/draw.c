@@ -1,0 +1,187 @@
+/* draw.c - what a step's draws need of the host: their checks, their place in the step buffer and
+ * the tokens that come back. */
+#include "engine/cuda/cuda.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool are_tokens_valid(const cog_backend *be, const int32_t *token, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (token[i] < 0 || token[i] >= be->model.vocab)
+            return false;
+    return true;
+}
+
+bool cog_cuda_is_draw_valid(const cog_backend *be, const cog_draw *d)
+{
+    const cog_sample_context *c = &d->context;
+    const cog_sampling *p = d->params;
+
+    for (int i = 0; i < p->n_bias; i++)
+        if (!are_tokens_valid(be, &p->bias[i].token, 1))
+            return false;
+    return are_tokens_valid(be, c->prompt, c->n_prompt) &&
+           are_tokens_valid(be, c->output, c->n_output) &&
+           are_tokens_valid(be, c->masked, c->n_masked) &&
+           are_tokens_valid(be, p->allowed, p->n_allowed);
+}
+
+/* The token's edit, which does nothing when it is new. NULL for a token that is not allowed. */
+static cog_cuda_edit *edit_of(cog_backend *be, const cog_sampling *p, int32_t token)
+{
+    uint64_t bit = UINT64_C(1) << (token % 64);
+
+    if (be->has_edit[token / 64] & bit)
+        return &be->edit[token];
+    if (p->n_allowed > 0) /* those that are have their edits already */
+        return NULL;
+    be->has_edit[token / 64] |= bit;
+    be->edit[token] = (cog_cuda_edit){ .token = token, .count = -1 };
+    return &be->edit[token];
+}
+
+static void add_allowed(cog_backend *be, const cog_sampling *p)
+{
+    for (int i = 0; i < p->n_allowed; i++) {
+        int32_t token = p->allowed[i];
+        be->has_edit[token / 64] |= UINT64_C(1) << (token % 64);
+        be->edit[token] = (cog_cuda_edit){ .token = token, .count = -1 };
+    }
+}
+
+static void add_penalties(cog_backend *be, const cog_draw *d)
+{
+    const cog_sampling *p = d->params;
+    const cog_sample_context *c = &d->context;
+    cog_cuda_edit *e;
+
+    for (int i = 0; i < c->n_prompt && p->repetition_penalty != 1; i++) {
+        e = edit_of(be, p, c->prompt[i]);
+        if (e)
+            e->count = 0;
+    }
+    for (int i = 0; i < c->n_output; i++) {
+        e = edit_of(be, p, c->output[i]);
+        if (e)
+            e->count = e->count < 0 ? 1 : e->count + 1;
+    }
+}
+
+static void add_biases(cog_backend *be, const cog_draw *d)
+{
+    const cog_sampling *p = d->params;
+    const cog_sample_context *c = &d->context;
+    cog_cuda_edit *e;
+
+    for (int i = 0; i < p->n_bias; i++) {
+        e = edit_of(be, p, p->bias[i].token);
+        if (e)
+            e->bias = p->bias[i].bias;
+    }
+    for (int i = 0; i < c->n_masked; i++) {
+        e = edit_of(be, p, c->masked[i]);
+        if (e)
+            e->bias = -INFINITY;
+    }
+}
+
+/* The edits made, ascending; there are none afterwards. -1: no room. */
+static int list_edits(cog_backend *be, cog_cuda_edit *out, int max)
+{
+    int n = 0, words = (be->model.vocab + 63) / 64;
+
+    for (int i = 0; i < words; i++) {
+        while (be->has_edit[i]) {
+            if (n >= 0 && n < max)
+                out[n++] = be->edit[i * 64 + __builtin_ctzll(be->has_edit[i])];
+            else
+                n = -1;
+            be->has_edit[i] &= be->has_edit[i] - 1;
+        }
+    }
+    return n;
+}
+
+/* How many entries d's edits take of out[max]; -1: no room. */
+static int place_edits(cog_backend *be, const cog_draw *d, cog_cuda_edit *out, int max)
+{
+    const cog_sampling *p = d->params;
+
+    add_allowed(be, p);
+    if (p->repetition_penalty != 1 || p->frequency_penalty != 0 || p->presence_penalty != 0)
+        add_penalties(be, d);
+    add_biases(be, d);
+    return list_edits(be, out, max);
+}
+
+int cog_cuda_place_draws(cog_backend *be, int first)
+{
+    const cog_batch *b = be->batch;
+    cog_cuda_draw *draw = cog_cuda_host(be, be->at.draws);
+    cog_cuda_edit *edit = cog_cuda_host(be, be->at.edits);
+    int used = 0;
+
+    be->n_draws = 0;
+    for (int i = first; i < b->n_draws && be->n_draws < be->at.max_logits; i++) {
+        const cog_draw *d = &b->draw[i];
+        const cog_sampling *p = d->params;
+        int n = place_edits(be, d, edit + used, be->at.max_edits - used);
+        if (n < 0)
+            break;
+        draw[be->n_draws++] = (cog_cuda_draw){
+            .row = d->row,
+            .temperature = p->temperature,
+            .top_p = p->top_p,
+            .min_p = p->min_p,
+            .top_k = p->top_k,
+            .repetition = p->repetition_penalty,
+            .frequency = p->frequency_penalty,
+            .presence = p->presence_penalty,
+            .bits = cog_sample_bits(p, d->context.choice, d->context.n_output),
+            .first_edit = used,
+            .n_edits = n,
+            .only_edits = p->n_allowed > 0,
+        };
+        used += n;
+    }
+    return used;
+}
+
+/* The draws in the step buffer; waits. */
+static int draw(cog_backend *be, int32_t *token)
+{
+    size_t bytes = (size_t)be->n_draws * sizeof(int32_t);
+    cudaStream_t s = be->decoder.stream;
+    int rc = cog_cuda_sample(s, be->cfg.dtype, (int32_t *)(void *)be->token, be->logits,
+                             cog_cuda_ld(be->model.vocab), be->model.vocab,
+                             cog_cuda_device(be, be->at.draws), cog_cuda_device(be, be->at.edits),
+                             be->n_draws, (float *)(void *)be->scratch);
+
+    if (rc == 0)
+        rc = cog_cuda_check(
+            cudaMemcpyAsync(be->host_token, be->token, bytes, cudaMemcpyDeviceToHost, s), "tokens");
+    if (rc == 0)
+        rc = cog_cuda_check(cudaEventRecord(be->drawn, s), "tokens");
+    if (rc == 0)
+        rc = cog_cuda_check(cudaEventSynchronize(be->drawn), "tokens");
+    if (rc == 0)
+        memcpy(token, be->host_token, bytes);
+    return rc;
+}
+
+int cog_cuda_sample_step(cog_backend *be, int32_t *token)
+{
+    int rc = be->failed ? COG_EDEVICE : 0;
+
+    for (int first = 0; first < be->batch->n_draws && rc == 0; first += be->n_draws) {
+        if (first > 0) { /* more than the step buffer holds: the host has waited for what it held */
+            int n = cog_cuda_place_draws(be, first);
+            rc = cog_cuda_copy_step(be, be->at.draws,
+                                    be->at.edits + (size_t)n * sizeof(cog_cuda_edit));
+        }
+        if (rc == 0)
+            rc = draw(be, token + first);
+    }
+    return cog_cuda_end(be, rc);
+}
