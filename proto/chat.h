@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "proto/api_error.h"
 #include "proto/json_scan.h"
+#include "proto/params.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,9 +14,6 @@
 
 enum {
     COG_CHAT_MAX_MESSAGES = 256,
-    COG_CHAT_MAX_STOPS = 16,
-    COG_CHAT_MAX_STOP_LEN = 256,  /* bytes */
-    COG_CHAT_MAX_SALT_LEN = 1024, /* bytes */
 };
 
 /* The prompt forms of the model family, as the API names them. */
@@ -62,19 +60,9 @@ typedef struct cog_chat {
     struct json_t *root; /* owns the borrowed strings */
     cog_json_scan scan;
 
-    const char *model, *user, *request_id, *cache_salt;   /* NULL: absent */
-    int64_t max_completion_tokens, max_tokens, n_predict; /* 0: absent */
-    double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
-    int64_t top_k; /* <= 0: off */
-    int64_t n;
-    int64_t seed;
-    bool has_seed;
-    int64_t priority;  /* -100..100, smaller first */
-    bool cache_prompt; /* may take from the caches and leave something there */
-    bool stream, include_usage, continuous_usage, return_metrics;
+    cog_params params;
+    int64_t max_completion_tokens, max_tokens; /* 0: absent */
     cog_chat_form form;
-    const char *stop[COG_CHAT_MAX_STOPS];
-    int n_stop;
 
     cog_chat_turn *turns; /* the last one is to be answered */
     int n_turns;
@@ -102,8 +90,5 @@ int cog_chat_picture_room(size_t *room, const cog_chat_picture *p, size_t max_by
 /* Decodes the picture's base64 to dst, which has that room; *len is what it wrote. */
 int cog_chat_picture_decode(const cog_chat_picture *p, uint8_t *dst, size_t *len,
                             cog_api_error *err);
-
-/* Whether text may name a request: [A-Za-z0-9._:-]{1,128}. */
-bool cog_chat_is_request_id(const char *text);
 
 #endif

@@ -170,24 +170,26 @@ static int read_field(void *dst, const cog_field *f, const json_t *v, cog_api_er
     }
 }
 
-int cog_fields_read(void *dst, const json_t *object, const cog_field *table, int n,
+int cog_fields_read(void *dst, const json_t *object, const cog_field_table *table,
                     cog_api_error *err)
 {
-    for (int i = 0; i < n; i++) {
-        const json_t *v = json_object_get(object, table[i].name);
+    for (int i = 0; i < table->n; i++) {
+        const json_t *v = json_object_get(object, table->fields[i].name);
         if (!v || json_is_null(v))
             continue;
-        if (read_field(dst, &table[i], v, err) < 0)
+        if (read_field(dst, &table->fields[i], v, err) < 0)
             return COG_EINVAL;
     }
     return 0;
 }
 
-static bool is_known(const cog_field *table, int n, const char *name)
+static bool is_known(const cog_field_table *const *tables, int n_tables, const char *name)
 {
-    for (int i = 0; i < n; i++) {
-        if (strcmp(table[i].name, name) == 0)
-            return true;
+    for (int t = 0; t < n_tables; t++) {
+        for (int i = 0; i < tables[t]->n; i++) {
+            if (strcmp(tables[t]->fields[i].name, name) == 0)
+                return true;
+        }
     }
     return false;
 }
@@ -202,8 +204,8 @@ static void add_name(cog_buf *names, const char *name)
     }
 }
 
-int cog_fields_unknown(cog_buf *names, const json_t *object, const cog_field *table, int n,
-                       bool strict, cog_api_error *err)
+int cog_fields_unknown(cog_buf *names, const json_t *object, const cog_field_table *const *tables,
+                       int n_tables, bool strict, cog_api_error *err)
 {
     int found = 0;
 
@@ -212,7 +214,7 @@ int cog_fields_unknown(cog_buf *names, const json_t *object, const cog_field *ta
         const char *name = json_object_iter_key(it);
         char quoted[COG_API_QUOTE];
 
-        if (is_known(table, n, name))
+        if (is_known(tables, n_tables, name))
             continue;
         if (strict)
             return cog_api_error_set(err, COG_API_UNKNOWN_PARAMETER, NULL, "Unknown parameter: %s.",

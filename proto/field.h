@@ -40,15 +40,21 @@ typedef struct cog_field {
                           are harmless when empty, ANY is when false and off is 0 */
 } cog_field;
 
+typedef struct cog_field_table {
+    const cog_field *fields;
+    int n;
+} cog_field_table;
+
 /* Reads every field of the table, in its order; null equals absent. Stops at the first error with
  * COG_EINVAL. */
-int cog_fields_read(void *dst, const struct json_t *object, const cog_field *table, int n,
+int cog_fields_read(void *dst, const struct json_t *object, const cog_field_table *table,
                     cog_api_error *err);
 
-/* Names that the table lacks, comma separated, fit for a header: at most 10, each of at most 64
+/* Names that all the tables lack, comma separated, fit for a header: at most 10, each of at most 64
  * visible ASCII characters. With strict the first of them is an error instead. */
-int cog_fields_unknown(cog_buf *names, const struct json_t *object, const cog_field *table, int n,
-                       bool strict, cog_api_error *err);
+int cog_fields_unknown(cog_buf *names, const struct json_t *object,
+                       const cog_field_table *const *tables, int n_tables, bool strict,
+                       cog_api_error *err);
 
 /* invalid_type: "expected <what>, but got <type of v>". */
 int cog_field_type_error(cog_api_error *err, const char *param, const char *what,

@@ -27,10 +27,8 @@ static const cog_field id_fields[] = {
     { "tokens", COG_FIELD_ARRAY, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 },
 };
 
-enum {
-    N_FIELDS = sizeof(fields) / sizeof(fields[0]),
-    N_ID_FIELDS = sizeof(id_fields) / sizeof(id_fields[0]),
-};
+static const cog_field_table table = { fields, sizeof(fields) / sizeof(fields[0]) };
+static const cog_field_table id_table = { id_fields, sizeof(id_fields) / sizeof(id_fields[0]) };
 
 static const json_t *get(const json_t *object, const char *name)
 {
@@ -57,7 +55,8 @@ static int read_custom(cog_tokenize *t, bool strict, cog_api_error *err)
         t->add_special = false;
     t->text = json_string_value(prompt ? prompt : content);
     t->text_len = json_string_length(prompt ? prompt : content);
-    return cog_fields_unknown(&t->ignored, t->root, fields, N_FIELDS, strict, err);
+    return cog_fields_unknown(&t->ignored, t->root, (const cog_field_table *const[]){ &table }, 1,
+                              strict, err);
 }
 
 int cog_tokenize_init(cog_tokenize *out, const char *body, size_t len, const char *nonce,
@@ -65,7 +64,7 @@ int cog_tokenize_init(cog_tokenize *out, const char *body, size_t len, const cha
 {
     *out = (cog_tokenize){ .add_special = true };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, nonce, err) < 0 ||
-        cog_fields_read(out, out->root, fields, N_FIELDS, err) < 0)
+        cog_fields_read(out, out->root, &table, err) < 0)
         return COG_EINVAL;
     return read_custom(out, strict, err);
 }
@@ -105,7 +104,7 @@ int cog_detokenize_init(cog_detokenize *out, const char *body, size_t len, const
 
     *out = (cog_detokenize){ 0 };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, nonce, err) < 0 ||
-        cog_fields_read(out, out->root, id_fields, N_ID_FIELDS, err) < 0)
+        cog_fields_read(out, out->root, &id_table, err) < 0)
         return COG_EINVAL;
     array = get(out->root, "tokens");
     if (!array)
@@ -115,7 +114,8 @@ int cog_detokenize_init(cog_detokenize *out, const char *body, size_t len, const
     out->tokens = cog_array(int32_t, json_array_size(array) + 1);
     if (cog_tokens_read(out->tokens, array, "tokens", vocab, err) < 0)
         return COG_EINVAL;
-    return cog_fields_unknown(&out->ignored, out->root, id_fields, N_ID_FIELDS, strict, err);
+    return cog_fields_unknown(&out->ignored, out->root,
+                              (const cog_field_table *const[]){ &id_table }, 1, strict, err);
 }
 
 void cog_detokenize_fini(cog_detokenize *d)

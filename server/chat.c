@@ -19,14 +19,16 @@ static int understand(cog_generate_job *j)
 
     if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) < 0 ||
         cog_chat_init(c, x->body.data ? x->body.data : "", x->body.len, &opt, &j->err) < 0 ||
-        cog_chat_prompt_check_model(&s->cfg, c->model, &j->err) < 0 ||
+        cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0 ||
         cog_picture_source_check(&j->source, &c->picture, &s->cfg, &j->err) < 0)
         return COG_EINVAL;
     j->request = cog_new(cog_request);
     if (cog_chat_prompt_build(&j->request->prompt, s, c, x->id, &j->err) < 0)
         return COG_EINVAL;
     j->picture = c->picture.kind == COG_PICTURE_NONE ? NULL : &c->picture;
-    return cog_generate_take_options(j, c);
+    j->ignored = c->ignored;
+    c->ignored = (cog_buf){ 0 };
+    return cog_generate_take_params(j, &c->params, cog_chat_max_tokens(c));
 }
 
 static void release(cog_generate_job *j)

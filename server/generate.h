@@ -102,7 +102,7 @@ void cog_generate_fini(cog_exchange *x);
 
 /* Worker, for understand: what a body says beside its prompt, which j->request has already. Sets
  * the rest of the request and the job's part. */
-int cog_generate_take_options(cog_generate_job *j, cog_chat *c);
+int cog_generate_take_params(cog_generate_job *j, const cog_params *p, int64_t max_tokens);
 
 /* ------------------------------------------------------------------ between its own files */
 

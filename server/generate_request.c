@@ -63,46 +63,44 @@ static int set_length(cog_generate_job *j, int64_t wanted)
     return 0;
 }
 
-int cog_generate_take_options(cog_generate_job *j, cog_chat *c)
+int cog_generate_take_params(cog_generate_job *j, const cog_params *p, int64_t max_tokens)
 {
     cog_request *r = j->request;
 
-    if (set_length(j, cog_chat_max_tokens(c)) < 0)
+    if (set_length(j, max_tokens) < 0)
         return COG_EINVAL;
     r->sampling = (cog_sampling){
-        .temperature = (float)c->temperature,
-        .top_p = (float)c->top_p,
-        .top_k = c->top_k > 0 ? (int)c->top_k : 0,
-        .min_p = (float)c->min_p,
-        .repetition_penalty = fmaxf((float)c->repetition_penalty, 0.01f), /* 1e-46 is no float */
-        .frequency_penalty = (float)c->frequency_penalty,
-        .presence_penalty = (float)c->presence_penalty,
-        .seed = c->has_seed ? (uint64_t)c->seed : random_seed(),
+        .temperature = (float)p->temperature,
+        .top_p = (float)p->top_p,
+        .top_k = p->top_k > 0 ? (int)p->top_k : 0,
+        .min_p = (float)p->min_p,
+        .repetition_penalty = fmaxf((float)p->repetition_penalty, 0.01f), /* 1e-46 is no float */
+        .frequency_penalty = (float)p->frequency_penalty,
+        .presence_penalty = (float)p->presence_penalty,
+        .seed = p->has_seed ? (uint64_t)p->seed : random_seed(),
     };
-    r->tenant = tenant_of(j->x, c->user);
-    r->salt = salt_of(j->x, c->cache_salt);
-    r->no_cache = !c->cache_prompt;
-    r->priority = (int)c->priority;
-    r->n = (int)c->n;
-    r->n_stop = c->n_stop;
-    for (int i = 0; i < c->n_stop; i++) {
-        r->stop[i] = cog_strdup(c->stop[i]);
-        j->stop[i] = cog_strdup(c->stop[i]);
+    r->tenant = tenant_of(j->x, p->user);
+    r->salt = salt_of(j->x, p->cache_salt);
+    r->no_cache = !p->cache_prompt;
+    r->priority = (int)p->priority;
+    r->n = (int)p->n;
+    r->n_stop = p->n_stop;
+    for (int i = 0; i < p->n_stop; i++) {
+        r->stop[i] = cog_strdup(p->stop[i]);
+        j->stop[i] = cog_strdup(p->stop[i]);
     }
     j->n = r->n;
-    j->n_stop = c->n_stop;
-    j->stream = c->stream;
-    j->include_usage = c->include_usage;
-    j->continuous_usage = c->continuous_usage;
-    j->has_metrics = c->return_metrics && c->n == 1;
+    j->n_stop = p->n_stop;
+    j->stream = p->stream;
+    j->include_usage = p->include_usage;
+    j->continuous_usage = p->continuous_usage;
+    j->has_metrics = p->return_metrics && p->n == 1;
     j->choices = cog_array(cog_chat_choice, (size_t)j->n);
     j->pace = cog_array(cog_pace, (size_t)j->n);
     j->usage.prompt_tokens = r->prompt.n_tokens;
     j->usage.image_tokens = r->prompt.n_image_tokens;
-    if (c->user)
-        hash_user(j->x->record.user, c->user);
-    j->request_id = c->request_id;
-    j->ignored = c->ignored;
-    c->ignored = (cog_buf){ 0 };
+    if (p->user)
+        hash_user(j->x->record.user, p->user);
+    j->request_id = p->request_id;
     return 0;
 }

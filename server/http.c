@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "proto/chat.h"
+#include "proto/params.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -296,7 +296,7 @@ static void read_head(cog_exchange *x, const char *method, const char *version)
     x->head.bytes = size ? size->header_size : 0;
     MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, on_field, &x->head);
     cog_record_head(&x->record, &x->head);
-    if (x->head.request_id && cog_chat_is_request_id(x->head.request_id)) {
+    if (x->head.request_id && cog_params_is_request_id(x->head.request_id)) {
         snprintf(x->id, sizeof(x->id), "%s", x->head.request_id);
         x->has_client_id = true;
     }

@@ -119,27 +119,28 @@ static void check_range(double v, double min, double max)
 
 static void check_numbers(const cog_chat *c, const cog_chat_options *opt)
 {
-    check_range(c->temperature, 0, 2);
-    check_range(c->top_p, 0, 1);
-    check_range(c->min_p, 0, 1);
-    check_range(c->repetition_penalty, 0, 2);
-    REQUIRE(c->repetition_penalty > 0);
-    check_range(c->frequency_penalty, -2, 2);
-    check_range(c->presence_penalty, -2, 2);
-    REQUIRE(c->n >= 1 && c->n <= opt->max_n);
+    check_range(c->params.temperature, 0, 2);
+    check_range(c->params.top_p, 0, 1);
+    check_range(c->params.min_p, 0, 1);
+    check_range(c->params.repetition_penalty, 0, 2);
+    REQUIRE(c->params.repetition_penalty > 0);
+    check_range(c->params.frequency_penalty, -2, 2);
+    check_range(c->params.presence_penalty, -2, 2);
+    REQUIRE(c->params.n >= 1 && c->params.n <= opt->max_n);
     REQUIRE(cog_chat_max_tokens(c) >= 0);
-    REQUIRE(c->stream || (!c->include_usage && !c->continuous_usage));
+    REQUIRE(c->params.stream || (!c->params.include_usage && !c->params.continuous_usage));
 }
 
 static void check_strings(const cog_chat *c)
 {
-    REQUIRE(c->n_stop >= 0 && c->n_stop <= COG_CHAT_MAX_STOPS);
-    for (int i = 0; i < c->n_stop; i++) {
-        size_t len = strlen(c->stop[i]);
+    REQUIRE(c->params.n_stop >= 0 && c->params.n_stop <= COG_PARAMS_MAX_STOPS);
+    for (int i = 0; i < c->params.n_stop; i++) {
+        size_t len = strlen(c->params.stop[i]);
 
-        REQUIRE(len > 0 && len <= COG_CHAT_MAX_STOP_LEN && cog_utf8_valid(c->stop[i], len));
+        REQUIRE(len > 0 && len <= COG_PARAMS_MAX_STOP_LEN &&
+                cog_utf8_valid(c->params.stop[i], len));
     }
-    REQUIRE(!c->request_id || cog_chat_is_request_id(c->request_id));
+    REQUIRE(!c->params.request_id || cog_params_is_request_id(c->params.request_id));
     for (size_t i = 0; i < c->ignored.len; i++) /* goes into a header */
         REQUIRE(c->ignored.data[i] >= 0x20 && c->ignored.data[i] < 0x7f);
 }

@@ -265,16 +265,18 @@ static void defaults(void **state)
     cog_api_error err;
 
     assert_int_equal(read_body(&c, "{" MESSAGES "}", &err), 0);
-    assert_true(c.temperature == 1 && c.top_p == 1 && c.repetition_penalty == 1);
-    assert_true(c.min_p == 0 && c.frequency_penalty == 0 && c.presence_penalty == 0);
-    assert_int_equal(c.n, 1);
-    assert_int_equal(c.top_k, 0);
-    assert_false(c.has_seed);
-    assert_false(c.stream);
-    assert_null(c.model);
+    assert_true(c.params.temperature == 1 && c.params.top_p == 1 &&
+                c.params.repetition_penalty == 1);
+    assert_true(c.params.min_p == 0 && c.params.frequency_penalty == 0 &&
+                c.params.presence_penalty == 0);
+    assert_int_equal(c.params.n, 1);
+    assert_int_equal(c.params.top_k, 0);
+    assert_false(c.params.has_seed);
+    assert_false(c.params.stream);
+    assert_null(c.params.model);
     assert_int_equal(cog_chat_max_tokens(&c), 0);
     assert_int_equal(c.form, COG_CHAT_FORM_DEFAULT);
-    assert_int_equal(c.n_stop, 0);
+    assert_int_equal(c.params.n_stop, 0);
     assert_null(c.picture.base64);
     cog_chat_fini(&c);
 }
@@ -293,16 +295,16 @@ static void values(void **state)
                   "\"top_k\":40,\"template_version\":\"vqa\",\"user\":\"u\"}",
                   &err),
         0);
-    assert_string_equal(c.model, "m");
-    assert_string_equal(c.user, "u");
-    assert_true(c.temperature == 0.5);
-    assert_int_equal(c.n, 2);
-    assert_true(c.has_seed && c.seed == -7);
-    assert_true(c.stream && c.include_usage && c.continuous_usage);
-    assert_int_equal(c.n_stop, 2);
-    assert_string_equal(c.stop[1], "\xc3\xbc");
+    assert_string_equal(c.params.model, "m");
+    assert_string_equal(c.params.user, "u");
+    assert_true(c.params.temperature == 0.5);
+    assert_int_equal(c.params.n, 2);
+    assert_true(c.params.has_seed && c.params.seed == -7);
+    assert_true(c.params.stream && c.params.include_usage && c.params.continuous_usage);
+    assert_int_equal(c.params.n_stop, 2);
+    assert_string_equal(c.params.stop[1], "\xc3\xbc");
     assert_int_equal(cog_chat_max_tokens(&c), 6);
-    assert_int_equal(c.top_k, 40);
+    assert_int_equal(c.params.top_k, 40);
     assert_int_equal(c.form, COG_CHAT_FORM_VQA);
     cog_chat_fini(&c);
 }
@@ -499,14 +501,14 @@ static void request_ids(void **state)
 
     memset(longest, 'a', 129);
     longest[129] = '\0';
-    assert_false(cog_chat_is_request_id(longest));
+    assert_false(cog_params_is_request_id(longest));
     longest[128] = '\0';
-    assert_true(cog_chat_is_request_id(longest));
-    assert_true(cog_chat_is_request_id("AZaz09._:-"));
-    assert_false(cog_chat_is_request_id(""));
-    assert_false(cog_chat_is_request_id("a b"));
-    assert_false(cog_chat_is_request_id("a\n"));
-    assert_false(cog_chat_is_request_id("\xc3\xbc"));
+    assert_true(cog_params_is_request_id(longest));
+    assert_true(cog_params_is_request_id("AZaz09._:-"));
+    assert_false(cog_params_is_request_id(""));
+    assert_false(cog_params_is_request_id("a b"));
+    assert_false(cog_params_is_request_id("a\n"));
+    assert_false(cog_params_is_request_id("\xc3\xbc"));
 }
 
 /* A long string that looks like a picture is itself wherever no picture stands. */
@@ -518,7 +520,7 @@ static void long_strings_are_themselves(void **state)
 
     body = cog_sprintf("{" MESSAGES ",\"model\":\"%s\"}", text);
     assert_int_equal(read_body(&c, body, &err), 0);
-    assert_string_equal(c.model, text);
+    assert_string_equal(c.params.model, text);
     cog_chat_fini(&c);
     cog_free(body);
     body = cog_sprintf("{" MESSAGES ",\"user\":\"%s\"}", text);

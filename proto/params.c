@@ -1,0 +1,232 @@
+#include "proto/params.h"
+
+#include "base/err.h"
+#include "proto/field.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AT(member) offsetof(cog_params, member)
+#define INT(name, lo, hi)                                                 \
+    {                                                                     \
+#name, COG_FIELD_INT, COG_FIELD_STORE, AT(name), lo, hi, false, 0 \
+    }
+#define NUM(name, lo, hi)                                                    \
+    {                                                                        \
+#name, COG_FIELD_NUMBER, COG_FIELD_STORE, AT(name), lo, hi, false, 0 \
+    }
+#define CUSTOM(name, kind)                              \
+    {                                                   \
+        name, kind, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 \
+    }
+#define IGNORE(name)                                             \
+    {                                                            \
+        name, COG_FIELD_ANY, COG_FIELD_IGNORE, 0, 0, 0, false, 0 \
+    }
+#define REFUSE(name, kind, off)                           \
+    {                                                     \
+        name, kind, COG_FIELD_REFUSE, 0, 0, 0, false, off \
+    }
+#define MAX_TOP_K         2147483647.0
+#define NO_HARMLESS_VALUE (-1e300)
+
+const cog_params cog_params_defaults = {
+    .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1, .cache_prompt = true
+};
+
+static const cog_field fields[] = {
+    { "model", COG_FIELD_STRING, COG_FIELD_STORE, AT(model), 0, 0, false, 0 },
+    INT(n_predict, 1, COG_PARAMS_MAX_TOKENS),
+    NUM(temperature, 0, 2),
+    NUM(top_p, 0, 1),
+    INT(n, 1, 128),
+    CUSTOM("stop", COG_FIELD_ANY),
+    INT(seed, 0, 0),
+    { "stream", COG_FIELD_BOOL, COG_FIELD_STORE, AT(stream), 0, 0, false, 0 },
+    { "return_metrics", COG_FIELD_BOOL, COG_FIELD_STORE, AT(return_metrics), 0, 0, false, 0 },
+    CUSTOM("stream_options", COG_FIELD_OBJECT),
+    NUM(presence_penalty, -2, 2),
+    NUM(frequency_penalty, -2, 2),
+    REFUSE("logit_bias", COG_FIELD_OBJECT, 0),
+    CUSTOM("response_format", COG_FIELD_OBJECT),
+    { "user", COG_FIELD_STRING, COG_FIELD_STORE, AT(user), 0, 512, false, 0 },
+
+    INT(top_k, -1, MAX_TOP_K),
+    NUM(min_p, 0, 1),
+    { "repetition_penalty", COG_FIELD_NUMBER, COG_FIELD_STORE, AT(repetition_penalty), 0, 2, true,
+      0 },
+    { "request_id", COG_FIELD_STRING, COG_FIELD_STORE, AT(request_id), 0, 128, false, 0 },
+    { "cache_salt", COG_FIELD_STRING, COG_FIELD_STORE, AT(cache_salt), 0, COG_PARAMS_MAX_SALT_LEN,
+      false, 0 },
+    { "cache_prompt", COG_FIELD_BOOL, COG_FIELD_STORE, AT(cache_prompt), 0, 0, false, 0 },
+    INT(priority, -100, 100),
+
+    REFUSE("stop_token_ids", COG_FIELD_ARRAY, 0),
+    REFUSE("include_stop_str_in_output", COG_FIELD_BOOL, 0),
+    REFUSE("no_stop_trim", COG_FIELD_BOOL, 0),
+    REFUSE("ignore_eos", COG_FIELD_BOOL, 0),
+    REFUSE("min_tokens", COG_FIELD_INT, 0),
+    REFUSE("min_new_tokens", COG_FIELD_INT, 0),
+    REFUSE("bad_words", COG_FIELD_ARRAY, 0),
+    REFUSE("allowed_token_ids", COG_FIELD_ARRAY, 0),
+    REFUSE("skip_special_tokens", COG_FIELD_BOOL, 1),
+    REFUSE("prompt_logprobs", COG_FIELD_INT, NO_HARMLESS_VALUE),
+    REFUSE("return_token_ids", COG_FIELD_BOOL, 0),
+    REFUSE("return_tokens_as_token_ids", COG_FIELD_BOOL, 0),
+    REFUSE("use_beam_search", COG_FIELD_BOOL, 0),
+    REFUSE("best_of", COG_FIELD_INT, 1),
+    REFUSE("structured_outputs", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("guided_json", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("guided_regex", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("guided_choice", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("guided_grammar", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("json_schema", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("regex", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("ebnf", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    REFUSE("grammar", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+
+    IGNORE("metadata"),
+    IGNORE("store"),
+    IGNORE("service_tier"),
+    IGNORE("safety_identifier"),
+    IGNORE("prompt_cache_key"),
+    IGNORE("prompt_cache_retention"),
+    IGNORE("prompt_cache_options"),
+    IGNORE("moderation"),
+    IGNORE("spaces_between_special_tokens"),
+    IGNORE("length_penalty"),
+};
+
+const cog_field_table cog_params_fields = { fields, sizeof(fields) / sizeof(fields[0]) };
+
+static const json_t *get(const json_t *object, const char *name)
+{
+    const json_t *v = json_object_get(object, name);
+
+    return v && !json_is_null(v) ? v : NULL;
+}
+
+static int add_stop(cog_params *p, const json_t *v, const char *param, cog_api_error *err)
+{
+    size_t len;
+
+    if (!json_is_string(v))
+        return cog_field_type_error(err, param, "a string", v);
+    len = json_string_length(v);
+    if (len == 0)
+        return cog_api_error_set(err, COG_API_INVALID_VALUE, param,
+                                 "Invalid '%s': a stop string must not be empty.", param);
+    if (len > COG_PARAMS_MAX_STOP_LEN)
+        return cog_api_error_set(err, COG_API_STRING_LONG, param,
+                                 "Invalid '%s': at most %d bytes are allowed, got %zu.", param,
+                                 COG_PARAMS_MAX_STOP_LEN, len);
+    p->stop[p->n_stop++] = json_string_value(v);
+    return 0;
+}
+
+static int read_stop(cog_params *p, const json_t *root, cog_api_error *err)
+{
+    const json_t *v = get(root, "stop");
+    size_t n;
+
+    if (!v)
+        return 0;
+    if (json_is_string(v))
+        return add_stop(p, v, "stop", err);
+    if (!json_is_array(v))
+        return cog_field_type_error(err, "stop", "a string or an array of strings", v);
+    n = json_array_size(v);
+    if (n > COG_PARAMS_MAX_STOPS)
+        return cog_api_error_set(err, COG_API_ARRAY_LONG, "stop",
+                                 "Invalid 'stop': at most %d strings are allowed, got %zu.",
+                                 COG_PARAMS_MAX_STOPS, n);
+    for (size_t i = 0; i < n; i++) {
+        char param[32];
+
+        snprintf(param, sizeof(param), "stop[%zu]", i);
+        if (add_stop(p, json_array_get(v, i), param, err) < 0)
+            return COG_EINVAL;
+    }
+    return 0;
+}
+
+static int read_stream_options(cog_params *p, const json_t *root, cog_api_error *err)
+{
+    static const struct {
+        const char *name, *param;
+        size_t offset;
+    } members[] = {
+        { "include_usage", "stream_options.include_usage", AT(include_usage) },
+        { "continuous_usage_stats", "stream_options.continuous_usage_stats", AT(continuous_usage) },
+    };
+    const json_t *v = get(root, "stream_options");
+
+    if (!v)
+        return 0;
+    if (!p->stream)
+        return cog_api_error_set(
+            err, COG_API_INVALID_VALUE, "stream_options",
+            "Invalid 'stream_options': it is only allowed when 'stream' is true.");
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        const json_t *b = get(v, members[i].name);
+        if (!b)
+            continue;
+        if (!json_is_boolean(b))
+            return cog_field_type_error(err, members[i].param, "a boolean", b);
+        *(bool *)(void *)((char *)p + members[i].offset) = json_is_true(b);
+    }
+    return 0;
+}
+
+static int read_response_format(const json_t *root, cog_api_error *err)
+{
+    const json_t *v = get(root, "response_format");
+    const char *type;
+    char quoted[COG_API_QUOTE];
+
+    if (!v)
+        return 0;
+    type = json_string_value(json_object_get(v, "type"));
+    if (!type)
+        return cog_api_error_set(err, COG_API_INVALID_VALUE, "response_format.type",
+                                 "Invalid 'response_format': it needs a 'type' of 'text'.");
+    if (strcmp(type, "text") == 0)
+        return 0;
+    if (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0)
+        return cog_api_error_set(err, COG_API_UNSUPPORTED_PARAMETER, "response_format",
+                                 "Unsupported parameter: a 'response_format' of type '%s' is not "
+                                 "supported yet by this server. Use 'text'.",
+                                 type);
+    return cog_api_error_set(err, COG_API_INVALID_VALUE, "response_format.type",
+                             "Invalid 'response_format.type': %s. The supported value is 'text'.",
+                             cog_api_quote(quoted, type, strlen(type)));
+}
+
+int cog_params_read(cog_params *p, const json_t *root, int max_n, cog_api_error *err)
+{
+    if (cog_fields_read(p, root, &cog_params_fields, err) < 0)
+        return COG_EINVAL;
+    p->has_seed = get(root, "seed") != NULL;
+    if (p->n > max_n)
+        return cog_api_error_set(err, COG_API_INTEGER_ABOVE, "n",
+                                 "Invalid 'n': this server answers with at most %d choices.",
+                                 max_n);
+    if (p->request_id && !cog_params_is_request_id(p->request_id))
+        return cog_api_error_set(err, COG_API_INVALID_VALUE, "request_id",
+                                 "Invalid 'request_id': 1 to 128 letters, digits, '.', '_', ':' "
+                                 "and '-' are allowed.");
+    if (p->cache_salt && !*p->cache_salt)
+        return cog_api_error_set(err, COG_API_INVALID_VALUE, "cache_salt",
+                                 "Invalid 'cache_salt': it must not be empty.");
+    if (read_stop(p, root, err) < 0 || read_stream_options(p, root, err) < 0)
+        return COG_EINVAL;
+    return read_response_format(root, err);
+}
+
+bool cog_params_is_request_id(const char *text)
+{
+    size_t len = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-");
+
+    return len >= 1 && len <= 128 && text[len] == '\0';
+}
