@@ -282,7 +282,8 @@ typedef struct cog_request {
     bool show_controls;   /* the text has the names of control tokens, as "</s>"; else nothing */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
     cog_sha256 salt;      /* caches are shared only between requests of equal salt */
-    bool no_cache;        /* neither takes from the caches nor leaves anything there */
+    bool no_cache;        /* neither takes from the caches nor leaves anything there; its choices
+                             share their prompt all the same */
     uint64_t tenant;      /* whose turn it uses: tenants are served evenly */
     int priority;         /* -100..100, smaller first */
 } cog_request;

@@ -66,6 +66,8 @@ void cog_core_end(cog_engine *e, cog_job *j, int status, const char *why)
     fill_usage(&ev->usage, j);
     for (int i = 0; i < j->n_seqs; i++)
         cog_scheduler_remove(&e->sched, &j->seq[i].sched);
+    for (int i = 0; j->req->no_cache && i < j->n_seqs; i++)
+        cog_scheduler_forget(&e->sched, &j->seq[i].sched);
     cog_vision_unref(&e->vision, j->picture);
     *(j->prev ? &j->prev->next : &e->jobs) = j->next;
     if (j->next)
@@ -129,17 +131,30 @@ static uint64_t not_falling(cog_engine *e, uint64_t accepted_ns)
     return e->last_accepted_ns;
 }
 
+/* Who wants no cache still shares with itself: choices that come in later, and those that had to
+ * give way, take over what the first computed of the prompt. */
+static cog_sha256 salt_of(const cog_engine *e, const cog_request *req)
+{
+    if (!req->no_cache)
+        return req->salt;
+    return cog_sha256_of((const cog_span[]){ { "cogwheel own salt", 18 },
+                                             { &e->next_order, sizeof(e->next_order) },
+                                             { &req->salt, sizeof(req->salt) } },
+                         3);
+}
+
 void cog_core_begin(cog_engine *e, cog_request *req, uint64_t accepted_ns)
 {
     cog_vision_picture *picture = NULL;
     bool is_new = false;
+    cog_sha256 salt = salt_of(e, req);
     cog_job *j;
 
     if (req->image)
         picture = cog_vision_take(&e->vision, req->image, &req->salt, req->no_cache, &is_new);
     req->image = NULL; /* the picture's now */
-    j = cog_job_new(req, picture, e->cfg.block, e->cfg.prefix_cache && !req->no_cache,
-                    e->next_order++, not_falling(e, accepted_ns));
+    j = cog_job_new(req, picture, e->cfg.block, e->cfg.prefix_cache ? &salt : NULL, e->next_order++,
+                    not_falling(e, accepted_ns));
     cog_job_set_ends(j, e->loaded.info.eos, e->loaded.info.n_eos);
     j->is_first_sender = is_new;
     j->next = e->jobs;

@@ -175,6 +175,15 @@ void cog_kv_touch(cog_kv *kv, int32_t page)
     push_newest(kv, page);
 }
 
+void cog_kv_forget(cog_kv *kv, int32_t page)
+{
+    if (kv->refs[page] > 0 || !cog_prefix_knows(&kv->index, page))
+        return;
+    unlink_cached(kv, page);
+    cog_prefix_forget(&kv->index, page);
+    kv->free_list[kv->n_free++] = page;
+}
+
 /* The ring holds the pages without holders that have a name, each once, and what comes before one
  * is newer. */
 static bool is_ring_sound(const cog_kv *kv)

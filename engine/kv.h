@@ -81,6 +81,10 @@ void cog_kv_name(cog_kv *kv, cog_block_table *t, int i, cog_prefix_kind kind,
 /* When cached, the page counts as let go just now. The pages before it are held. */
 void cog_kv_touch(cog_kv *kv, int32_t page);
 
+/* A page that is cached becomes free; others stay what they are. Cached pages that continue it are
+ * to be forgotten, too, before anything else is done. */
+void cog_kv_forget(cog_kv *kv, int32_t page);
+
 /* Every invariant of the pool, for tests: counts agree, each page is in one state, names lead to
  * their pages, the page before a cached one is held or was let go later. */
 bool cog_kv_is_sound(const cog_kv *kv);

@@ -248,6 +248,20 @@ void cog_scheduler_remove(cog_scheduler *s, cog_sched_seq *q)
     cog_queue_leave(s->waiting, q->item.tenant);
 }
 
+void cog_scheduler_forget(cog_scheduler *s, cog_sched_seq *q)
+{
+    int32_t page = q->chain.has_partial ? find_partial(s, q) : -1;
+
+    assert(q->state == COG_SEQ_IDLE);
+    if (page >= 0)
+        cog_kv_forget(&s->kv, page);
+    for (int i = q->chain.n - 1; i >= 0; i--) {
+        page = find_full(s, q, i);
+        if (page >= 0)
+            cog_kv_forget(&s->kv, page);
+    }
+}
+
 static void preempt(cog_scheduler *s, cog_sched_seq *q)
 {
     unlink_seq(&s->running, q);

@@ -126,6 +126,10 @@ void cog_scheduler_fork(cog_scheduler *s, cog_sched_seq *child, const cog_sched_
 /* The sequence is idle afterwards and holds no page. From any state. */
 void cog_scheduler_remove(cog_scheduler *s, cog_sched_seq *q);
 
+/* What the sequence, idle, left in the cache is free again. For one whose salt no request has but
+ * its own: all sequences of that salt are idle, and each is to be forgotten. */
+void cog_scheduler_forget(cog_scheduler *s, cog_sched_seq *q);
+
 /* Plans one step with at most max_prompt_rows rows that are not decode rows. */
 void cog_scheduler_plan(cog_scheduler *s, cog_plan *p, uint64_t now_ns, int max_prompt_rows);
 

@@ -28,8 +28,8 @@ static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block)
     q->detok.shows_controls = r->show_controls;
 }
 
-cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, bool uses_prefixes,
-                     uint64_t order, uint64_t arrived_ns)
+cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block,
+                     const cog_sha256 *salt, uint64_t order, uint64_t arrived_ns)
 {
     cog_job *j = cog_new(cog_job);
 
@@ -44,9 +44,9 @@ cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, b
         sequence_init(q, j, i, block);
         q->sched.item.order = order;
         q->sched.item.arrived_ns = arrived_ns;
-        if (uses_prefixes)
+        if (salt)
             cog_prefix_chain_init(&q->sched.chain, q->tokens,
-                                  req->prompt.n_tokens + req->max_tokens, block, &req->salt,
+                                  req->prompt.n_tokens + req->max_tokens, block, salt,
                                   q->sched.n_visual, picture ? &picture->hash : NULL);
     }
     return j;

@@ -46,10 +46,10 @@ struct cog_job {
     int n_end_tokens, n_eos; /* n_eos: the model's */
 };
 
-/* Takes req. Sequences are idle; the prompt's tokens stand in each. uses_prefixes: they take from
- * the cache of pages and leave theirs there. */
-cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block, bool uses_prefixes,
-                     uint64_t order, uint64_t arrived_ns);
+/* Takes req. Sequences are idle; the prompt's tokens stand in each. salt: of the pages that they
+ * take from the cache and leave there; NULL: they do neither. */
+cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block,
+                     const cog_sha256 *salt, uint64_t order, uint64_t arrived_ns);
 /* eos: the model's end tokens; before the first token. */
 void cog_job_set_ends(cog_job *j, const int32_t *eos, int n_eos);
 void cog_job_free(

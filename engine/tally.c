@@ -49,7 +49,7 @@ void cog_tally_lookups(cog_engine_stats *s, const cog_job *j)
     int n_image = j->req->prompt.n_image_tokens;
     int n_image_found = q->n_found - 1 < n_image ? q->n_found - 1 : n_image; /* BOS comes first */
 
-    if (q->chain.name) {
+    if (q->chain.name && !j->req->no_cache) {
         s->prefix_queries += (uint64_t)q->n_tokens;
         s->prefix_hits += (uint64_t)q->n_found;
     }

@@ -301,6 +301,37 @@ static void who_wants_no_cache_gets_none_and_leaves_none(void **state)
     close_rig(&r, 16);
 }
 
+/* Fewer places than choices: those that come in later do not compute the prompt again. */
+static void choices_share_their_prompt_without_a_cache(void **state)
+{
+    cog_engine_config cfg = config_of("f32", true);
+    cog_engine_stats s;
+    cog_request *q;
+    rig r, roomy;
+
+    open_rig(&roomy, cfg, 1);
+    cfg.max_seqs = 2;
+    open_rig(&r, cfg, 1);
+    for (int i = 0; i < 2; i++) {
+        q = question(&r, 0, 0, 1);
+        q->sampling.temperature = 1;
+        q->n = CHOICES;
+        q->no_cache = true;
+        submit(i ? &r : &roomy, q);
+        wait_for(i ? &r : &roomy, 1);
+    }
+    s = settled(&r);
+    assert_int_equal(s.vision_rows, n_visual(&r) - 2);
+    assert_int_equal(s.images_encoded, 1);
+    assert_int_equal(s.blocks_cached + s.features_cached, 0);
+    assert_int_equal(s.blocks_used + s.features, 0);
+    assert_int_equal(s.prefix_queries + s.image_queries, 0);
+    assert_int_equal(r.out[0].usage.cached_tokens, 0);
+    assert_same_bits(&r.out[0], &roomy.out[0]);
+    close_rig(&roomy, 1);
+    close_rig(&r, 1);
+}
+
 static void without_caches_nothing_is_kept(void **state)
 {
     cog_engine_stats s;
@@ -420,6 +451,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(sixty_four_questions_about_a_picture_cost_one),
         cmocka_unit_test(salts_never_share),
         cmocka_unit_test(who_wants_no_cache_gets_none_and_leaves_none),
+        cmocka_unit_test(choices_share_their_prompt_without_a_cache),
         cmocka_unit_test(without_caches_nothing_is_kept),
         cmocka_unit_test(a_request_knows_where_its_time_went),
         cmocka_unit_test(smaller_numbers_come_first),

@@ -241,6 +241,34 @@ static void a_touched_page_outlives_what_was_let_go_before(void **state)
     cog_kv_fini(&kv);
 }
 
+static void forgotten_pages_are_free_unless_they_are_held(void **state)
+{
+    cog_block_table a, b;
+    cog_kv kv;
+
+    cog_kv_init(&kv, 6, 16, true);
+    cog_block_table_init(&a, 3);
+    cog_block_table_init(&b, 2);
+    fill(&kv, &a, 1, 3);
+    fill(&kv, &b, 2, 2);
+    cog_kv_release(&kv, &a, 1);
+    cog_kv_release(&kv, &b, 0);
+    for (int i = 2; i >= 0; i--)
+        cog_kv_forget(&kv, find(&kv, 1, i));
+    assert_int_equal(kv.n_free, 3);
+    assert_int_equal(kv.n_cached, 2);
+    assert_int_equal(find(&kv, 1, 0), a.block[0]);
+    assert_true(find(&kv, 1, 1) < 0 && find(&kv, 1, 2) < 0);
+    assert_true(find(&kv, 2, 0) >= 0 && find(&kv, 2, 1) >= 0);
+    cog_kv_forget(&kv, kv.free_list[0]); /* no change */
+    assert_int_equal(kv.n_free, 3);
+    assert_true(cog_kv_is_sound(&kv));
+    cog_kv_release(&kv, &a, 0);
+    cog_block_table_fini(&a);
+    cog_block_table_fini(&b);
+    cog_kv_fini(&kv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +279,7 @@ int main(void)
         cmocka_unit_test(the_page_let_go_first_is_taken_first),
         cmocka_unit_test(the_same_contents_twice_become_one_page),
         cmocka_unit_test(a_touched_page_outlives_what_was_let_go_before),
+        cmocka_unit_test(forgotten_pages_are_free_unless_they_are_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
