@@ -2,6 +2,7 @@
  * proto/chat_write.h's, the rest of its life generate.h's. */
 #include "base/alloc.h"
 #include "base/err.h"
+#include "proto/chat_write.h"
 #include "server/chat_prompt.h"
 #include "server/generate.h"
 
@@ -22,13 +23,14 @@ static int understand(cog_generate_job *j)
         cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0 ||
         cog_picture_source_check(&j->source, &c->picture, &s->cfg, &j->err) < 0)
         return COG_EINVAL;
-    j->request = cog_new(cog_request);
-    if (cog_chat_prompt_build(&j->request->prompt, s, c, x->id, &j->err) < 0)
+    cog_generate_make_requests(j, 1);
+    if (cog_chat_prompt_build(&j->requests[0]->prompt, s, c, x->id, &j->err) < 0 ||
+        cog_generate_set_length(j, j->requests[0], cog_chat_max_tokens(c)) < 0)
         return COG_EINVAL;
     j->picture = c->picture.kind == COG_PICTURE_NONE ? NULL : &c->picture;
     j->ignored = c->ignored;
     c->ignored = (cog_buf){ 0 };
-    return cog_generate_take_params(j, &c->params, cog_chat_max_tokens(c));
+    return cog_generate_take_params(j, &c->params);
 }
 
 static void release(cog_generate_job *j)
@@ -44,6 +46,7 @@ static void fini(cog_generate_job *j)
 
 static const cog_generate_form form = {
     .size = sizeof(chat_job),
+    .prompt = "messages",
     .understand = understand,
     .release = release,
     .fini = fini,
@@ -52,7 +55,6 @@ static const cog_generate_form form = {
     .stream_role = cog_chat_stream_role,
     .stream_text = cog_chat_stream_text,
     .stream_finish = cog_chat_stream_finish,
-    .stream_end = cog_chat_stream_end,
 };
 
 void cog_chat_begin(cog_exchange *x)

@@ -47,32 +47,52 @@ int cog_chat_prompt_capacity(const cog_engine_info *info)
     return pool < info->context ? (int)pool : info->context;
 }
 
-int cog_chat_prompt_refuse(const cog_engine_info *info, bool at_least, int64_t prompt, int image,
-                           int64_t wanted, cog_api_error *err)
+int cog_chat_prompt_refuse(const cog_engine_info *info, const char *field, bool at_least,
+                           int64_t prompt, int image, int64_t wanted, cog_api_error *err)
 {
     return cog_api_error_set(
-        err, COG_API_CONTEXT_LENGTH, "messages",
+        err, COG_API_CONTEXT_LENGTH, field,
         "This model's maximum context length is %d tokens. However, you requested %s%lld tokens "
-        "(%s%lld in the messages, of which %d for images; %lld in the completion). Please reduce "
-        "the length of the messages or completion.",
+        "(%s%lld in the %s, of which %d for images; %lld in the completion). Please reduce the "
+        "length of the %s or completion.",
         cog_chat_prompt_capacity(info), at_least ? "at least " : "", (long long)(prompt + wanted),
-        at_least ? "at least " : "", (long long)prompt, image, (long long)wanted);
+        at_least ? "at least " : "", (long long)prompt, field, image, (long long)wanted, field);
+}
+
+int cog_chat_prompt_make(cog_prompt *out, cog_server *s, const cog_prompt_parts *p, const char *id,
+                         cog_api_error *err)
+{
+    const cog_engine_info *info = cog_engine_get_info(s->engine);
+    int image = p->has_image ? info->image_tokens : 0;
+    int64_t least = (int64_t)(p->text_len / MAX_TOKEN_BYTES);
+    cog_err why;
+    int rc = COG_ELIMIT;
+
+    if (least <= cog_chat_prompt_capacity(info))
+        rc = cog_engine_prompt(out, s->engine, p->form, p->turns, p->n_turns, p->has_image, &why);
+    if (rc == COG_ELIMIT)
+        return cog_chat_prompt_refuse(info, p->field, true, least + image, image, p->wanted, err);
+    if (rc < 0) {
+        cog_log(COG_ERROR, "event=prompt_failed id=%s code=%s", id, cog_err_name(rc));
+        cog_status_fail(err, id);
+        return rc;
+    }
+    return 0;
 }
 
 int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, const char *id,
                           cog_api_error *err)
 {
-    const cog_engine_info *info = cog_engine_get_info(s->engine);
-    bool has_image = c->picture.kind != COG_PICTURE_NONE;
-    int image = has_image ? info->image_tokens : 0;
-    cog_turn *turns;
-    cog_err why;
+    cog_turn *turns = cog_array(cog_turn, (size_t)c->n_turns);
+    cog_prompt_parts parts = { .field = "messages",
+                               .form = template_of(&s->cfg, c->form),
+                               .turns = turns,
+                               .n_turns = c->n_turns,
+                               .has_image = c->picture.kind != COG_PICTURE_NONE,
+                               .text_len = c->text_len,
+                               .wanted = cog_chat_max_tokens(c) };
     int rc;
 
-    if (c->text_len / MAX_TOKEN_BYTES > (size_t)cog_chat_prompt_capacity(info))
-        return cog_chat_prompt_refuse(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image,
-                                      image, cog_chat_max_tokens(c), err);
-    turns = cog_array(cog_turn, (size_t)c->n_turns);
     for (int i = 0; i < c->n_turns; i++) {
         const cog_chat_turn *t = &c->turns[i];
         bool is_last = i == c->n_turns - 1;
@@ -82,18 +102,9 @@ int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, con
         turns[i].answer = is_last ? NULL : t->answer.data ? t->answer.data : "";
         turns[i].answer_len = t->answer.len;
     }
-    rc = cog_engine_prompt(out, s->engine, template_of(&s->cfg, c->form), turns, c->n_turns,
-                           has_image, &why);
+    rc = cog_chat_prompt_make(out, s, &parts, id, err);
     cog_free(turns);
-    if (rc == COG_ELIMIT)
-        return cog_chat_prompt_refuse(info, true, (int64_t)(c->text_len / MAX_TOKEN_BYTES) + image,
-                                      image, cog_chat_max_tokens(c), err);
-    if (rc < 0) {
-        cog_log(COG_ERROR, "event=prompt_failed id=%s code=%s", id, cog_err_name(rc));
-        cog_status_fail(err, id);
-        return rc;
-    }
-    return 0;
+    return rc;
 }
 
 int cog_chat_prompt_nonce(char nonce[COG_NONCE_SIZE], const char *id, cog_api_error *err)

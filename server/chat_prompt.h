@@ -24,8 +24,22 @@ cog_chat_options cog_chat_prompt_options(const cog_server *s, const char *nonce)
 int cog_chat_prompt_check_model(const cog_server_config *cfg, const char *model,
                                 cog_api_error *err);
 
+/* What a prompt is made of. */
+typedef struct cog_prompt_parts {
+    const char *field; /* of the body, that has it: "messages" */
+    cog_template form;
+    const cog_turn *turns;
+    int n_turns;
+    bool has_image;
+    size_t text_len; /* bytes of all texts */
+    int64_t wanted;  /* tokens of the answer, for errors */
+} cog_prompt_parts;
+
 /* The prompt, without looking at its length where that is not hopeless. Needs the engine ready; id
  * is for the log. */
+int cog_chat_prompt_make(cog_prompt *out, cog_server *s, const cog_prompt_parts *p, const char *id,
+                         cog_api_error *err);
+/* A chat's. */
 int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, const char *id,
                           cog_api_error *err);
 
@@ -33,9 +47,9 @@ int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, con
  */
 int cog_chat_prompt_capacity(const cog_engine_info *info);
 
-/* context_length_exceeded, in the words that gateways look for. at_least: prompt is a lower bound.
- */
-int cog_chat_prompt_refuse(const cog_engine_info *info, bool at_least, int64_t prompt, int image,
-                           int64_t wanted, cog_api_error *err);
+/* context_length_exceeded, in the words that gateways look for. field: that has the prompt,
+ * "messages". at_least: prompt is a lower bound. */
+int cog_chat_prompt_refuse(const cog_engine_info *info, const char *field, bool at_least,
+                           int64_t prompt, int image, int64_t wanted, cog_api_error *err);
 
 #endif

@@ -45,23 +45,55 @@ bool cog_generate_end_work(cog_generate_job *j)
     return cog_generate_goes_on(j);
 }
 
-void cog_generate_submit(cog_generate_job *j)
+static int submit_one(cog_generate_job *j, int i)
 {
     cog_exchange *x = j->x;
     cog_server *s = x->server;
-    cog_request *r = j->request;
+    cog_request *r = j->requests[i];
     cog_err err;
     int rc;
 
-    j->form->release(j);
-    cog_body_drop(x);
-    j->id = r->id = ++s->next_id;
+    r->id = j->first_id + (uint64_t)i;
     r->user = x;
     r->deadline_ns = x->deadline_ns;
-    x->record.n = r->n;
-    x->record.max_tokens = r->max_tokens;
-    cog_record_enter(&x->record, COG_AT_ENGINE);
+    if (r->max_tokens > x->record.max_tokens)
+        x->record.max_tokens = r->max_tokens;
     rc = cog_engine_submit(s->engine, r, &err);
+    if (rc < 0)
+        return rc;
+    j->requests[i] = NULL;
+    j->n_live++;
+    cog_exchange_ref(x);
+    if (s->n_submitted++ == 0)
+        s->submitted_ns = cog_now_ns();
+    cog_outflow_begin(&s->outflow, cog_now_ns());
+    return 0;
+}
+
+static int submit_all(cog_generate_job *j)
+{
+    int rc = 0;
+
+    j->first_id = j->x->server->next_id + 1;
+    j->x->server->next_id += (uint64_t)j->n_requests;
+    for (int i = 0; i < j->n_requests && rc == 0; i++)
+        rc = submit_one(j, i);
+    if (rc < 0)
+        cog_generate_cancel(j->x); /* those it has taken */
+    return rc;
+}
+
+void cog_generate_submit(cog_generate_job *j)
+{
+    cog_exchange *x = j->x;
+    int rc = 0;
+
+    j->form->release(j);
+    cog_body_drop(x);
+    x->record.n = j->n;
+    cog_record_enter(&x->record, j->is_known ? COG_AT_WRITE : COG_AT_ENGINE);
+    if (!j->is_known)
+        rc = submit_all(j);
     if (rc < 0) {
         cog_record_enter(&x->record, COG_AT_WRITE);
         if (rc != COG_EBUSY)
@@ -69,17 +101,13 @@ void cog_generate_submit(cog_generate_job *j)
         cog_exchange_fail_code(x, rc == COG_EBUSY ? COG_API_OVERLOADED : COG_API_INTERNAL);
         return;
     }
-    j->request = NULL;
-    j->is_submitted = true;
-    cog_exchange_ref(x);
-    if (s->n_submitted++ == 0)
-        s->submitted_ns = cog_now_ns();
-    cog_outflow_begin(&s->outflow, cog_now_ns());
-    x->record.is_submitted = true;
+    x->record.is_submitted = !j->is_known;
     x->is_stream = j->stream;
     x->wrote_ns = cog_now_ns();
     if (j->ignored.len)
         cog_reply_header(&x->reply, "x-ignored-parameters", "%s", j->ignored.data);
+    if (j->is_known)
+        cog_generate_answer_known(j);
 }
 
 /* ------------------------------------------------------------------ understand, admit */
@@ -106,18 +134,19 @@ static void understand(cog_work *w)
         cog_generate_read_picture(j);
 }
 
-/* Everything the request itself says is fine, and it has its place since it began. False: it was
- * refused. */
+/* Everything the request itself says is fine, and it has a place since it began; several requests
+ * need more. False: it was refused. */
 static bool admit(cog_generate_job *j)
 {
     cog_server *s = j->x->server;
 
-    if (cog_picture_source_is_remote(&j->source) &&
-        !cog_body_reserve(j->x, s->cfg.image.max_bytes)) {
+    if ((j->n_requests > 1 && !cog_status_has_room(s, j->n_requests)) ||
+        (cog_picture_source_is_remote(&j->source) &&
+         !cog_body_reserve(j->x, s->cfg.image.max_bytes))) {
         cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
         return false;
     }
-    if (!cog_auth_count_prompt(j->x, j->request->prompt.n_tokens, &j->err)) {
+    if (!cog_auth_count_prompt(j->x, j->usage.prompt_tokens, &j->err)) {
         cog_exchange_fail(j->x, &j->err);
         return false;
     }
@@ -148,7 +177,7 @@ void cog_generate_begin(cog_exchange *x, const cog_generate_form *form)
     cog_server *s = x->server;
     cog_generate_job *j;
 
-    if (!cog_status_has_room(s)) {
+    if (!cog_status_has_room(s, 1)) {
         cog_exchange_fail_code(x, COG_API_OVERLOADED);
         return;
     }
@@ -175,8 +204,8 @@ void cog_generate_cancel(cog_exchange *x)
         return;
     atomic_store(&j->is_abandoned, true);
     cog_generate_cancel_picture(j);
-    if (j->is_submitted)
-        cog_engine_cancel(x->server->engine, j->id);
+    for (int i = 0; j->n_live && i < j->n_requests; i++)
+        cog_engine_cancel(x->server->engine, j->first_id + (uint64_t)i);
 }
 
 void cog_generate_fini(cog_exchange *x)
@@ -188,15 +217,17 @@ void cog_generate_fini(cog_exchange *x)
     assert(!j->decode.memory.base); /* each way out of its stages gives it back */
     j->form->fini(j);
     cog_picture_source_fini(&j->source);
-    cog_request_free(j->request);
+    for (int i = 0; i < j->n_requests; i++)
+        cog_request_free(j->requests[i]);
+    cog_free(j->requests);
     for (int i = 0; i < j->n_stop; i++)
         cog_free(j->stop[i]);
-    for (int i = 0; j->choices && i < j->n; i++)
+    for (int i = 0; j->choices && i < j->n_requests * j->n; i++)
         cog_buf_fini(&j->choices[i].text);
     cog_free(j->choices);
     cog_free(j->pace);
     cog_buf_fini(&j->ignored);
-    cog_chat_stream_fini(&j->writer);
+    cog_answer_stream_fini(&j->writer);
     cog_free(j);
     x->job = NULL;
 }

@@ -5,14 +5,18 @@
  *           -> [[fetch -> pool: read | pool: read] -> decoder] -> submit -> events -> END
  *
  * What is special about a route, what its body means and how its answer looks, is a table of
- * functions (cog_generate_form). The stages on other threads touch the job, the body and immutable
+ * functions (cog_generate_form). A body may ask for several answers with prompts of their own: each
+ * is a request of the engine with an END of its own. They are admitted together and cancelled
+ * together, and the answer is complete when all have ended well.
+ *
+ * The stages on other threads touch the job, the body and immutable
  * facts only; between them and after them the loop thread looks whether the client is still there.
  * Everything that can be refused without decoding the picture is refused before it. */
 #ifndef COG_SERVER_GENERATE_H
 #define COG_SERVER_GENERATE_H
 
 #include "proto/chat.h"
-#include "proto/chat_write.h"
+#include "proto/answer_write.h"
 #include "server/chat_prompt.h"
 #include "server/internal.h"
 #include "server/picture/decoder.h"
@@ -27,7 +31,8 @@ typedef struct cog_generate_job cog_generate_job;
 
 /* One route's part. */
 typedef struct cog_generate_form {
-    size_t size; /* of the route's job, whose first member is a cog_generate_job */
+    size_t size;        /* of the route's job, whose first member is a cog_generate_job */
+    const char *prompt; /* the field that has it, for errors */
 
     /* Worker, once; the engine is ready. Reads the body and sets what the job has from it (below).
      * COG_EINVAL and the like: j->err says why. */
@@ -39,19 +44,18 @@ typedef struct cog_generate_form {
     void (*fini)(cog_generate_job *j);
 
     /* Loop: the answer in one piece. */
-    void (*write)(cog_buf *out, const cog_chat_head *head, const cog_chat_choice *choices, int n,
-                  const cog_chat_usage *usage);
-    /* Loop: the answer as a stream, each adds whole events. role comes first for each choice, text
-     * as often as it grows, finish last; end when all are finished. */
-    void (*stream_init)(cog_chat_stream *st, const cog_chat_head *head, bool include_usage,
+    void (*write)(cog_buf *out, const cog_answer_head *head, const cog_answer_choice *choices,
+                  int n, const cog_answer_usage *usage);
+    /* Loop: the answer as a stream, each adds whole events. role, where there is
+     * one, comes first for each choice, text as often as it grows, finish last. */
+    void (*stream_init)(cog_answer_stream *st, const cog_answer_head *head, bool include_usage,
                         bool continuous_usage);
-    void (*stream_role)(cog_buf *out, const cog_chat_stream *st, int choice,
-                        const cog_chat_usage *usage);
-    void (*stream_text)(cog_buf *out, const cog_chat_stream *st, int choice, const char *text,
-                        size_t len, const cog_chat_usage *usage);
-    void (*stream_finish)(cog_buf *out, const cog_chat_stream *st, int choice, const char *finish,
-                          const char *stop_reason, const cog_chat_usage *usage);
-    void (*stream_end)(cog_buf *out, const cog_chat_stream *st, const cog_chat_usage *usage);
+    void (*stream_role)(cog_buf *out, const cog_answer_stream *st, int choice,
+                        const cog_answer_usage *usage);
+    void (*stream_text)(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
+                        size_t len, const cog_answer_usage *usage);
+    void (*stream_finish)(cog_buf *out, const cog_answer_stream *st, int choice,
+                          const cog_answer_choice *finished, const cog_answer_usage *usage);
 } cog_generate_form;
 
 /* Owned by its exchange, as x->job. */
@@ -65,18 +69,19 @@ struct cog_generate_job {
     char nonce[COG_NONCE_SIZE];
     cog_api_error err;
 
-    /* Set by understand. */
-    cog_request *request;      /* owned until the engine takes it */
-    int n;                     /* choices */
+    /* Set by understand. Each of the requests has n choices; they are numbered through. */
+    cog_request **requests; /* [n_requests], owned; each NULL once the engine took it */
+    int n_requests, n;
+    bool is_known;             /* nothing is to be computed: the choices are what they are */
     char *stop[COG_MAX_STOPS]; /* owned; for stop_reason */
     int n_stop;
     bool stream, include_usage, continuous_usage;
-    bool has_metrics;         /* the answer has them */
-    const char *request_id;   /* from the body, checked; the route's. NULL: none */
-    cog_buf ignored;          /* for x-ignored-parameters */
-    cog_chat_choice *choices; /* n of them */
-    cog_pace *pace;           /* n of them */
-    cog_chat_usage usage;
+    bool has_metrics;           /* the answer has them */
+    const char *request_id;     /* from the body, checked; the route's. NULL: none */
+    cog_buf ignored;            /* for x-ignored-parameters */
+    cog_answer_choice *choices; /* [n_requests * n]; a text they have already begins the answer */
+    cog_pace *pace;             /* [n_requests * n] */
+    cog_answer_usage usage;
 
     /* The picture. The route's, until fini; NULL: there is none. */
     const cog_chat_picture *picture;
@@ -87,11 +92,12 @@ struct cog_generate_job {
     cog_decode decode;
 
     /* The answer. */
-    uint64_t id; /* the engine's */
-    bool is_submitted;
-    cog_chat_stream writer;
+    uint64_t first_id; /* the engine's, and on, in the order of the requests */
+    int n_live;        /* requests of which there was no END */
+    cog_usage spent;   /* by those that ended; stages: of the last one */
+    cog_answer_stream writer;
     bool has_roles;
-    cog_chat_metrics metrics;
+    cog_answer_metrics metrics;
 };
 
 /* The request is complete. What cannot be taken is refused before any work: refusals must be quick
@@ -100,9 +106,13 @@ void cog_generate_begin(cog_exchange *x, const cog_generate_form *form);
 void cog_generate_cancel(cog_exchange *x);
 void cog_generate_fini(cog_exchange *x);
 
-/* Worker, for understand: what a body says beside its prompt, which j->request has already. Sets
- * the rest of the request and the job's part. */
-int cog_generate_take_params(cog_generate_job *j, const cog_params *p, int64_t max_tokens);
+/* Worker, for understand. First so many requests, empty. */
+void cog_generate_make_requests(cog_generate_job *j, int n);
+/* Then for each that has its prompt: the room for its answer; j->err when there is none. wanted: as
+ * asked for, 0: not asked. */
+int cog_generate_set_length(cog_generate_job *j, cog_request *r, int64_t wanted);
+/* At last, what the body says beside: the rest of the requests, and the job's part. */
+int cog_generate_take_params(cog_generate_job *j, const cog_params *p);
 
 /* ------------------------------------------------------------------ between its own files */
 
@@ -114,7 +124,7 @@ bool cog_generate_end_work(cog_generate_job *j);
 void cog_generate_let_go(cog_exchange *x);
 /* The same question without a stage that ended. */
 bool cog_generate_goes_on(cog_generate_job *j);
-/* Everything is there: hands the request to the engine. */
+/* Everything is there: hands the requests to the engine, all of them or none. */
 void cog_generate_submit(cog_generate_job *j);
 
 /* generate_picture.c. Any thread: the picture's file, into memory where it can be decoded; the
@@ -126,7 +136,9 @@ void cog_generate_start_picture(cog_generate_job *j);
 /* Loop. Stops what is under way. */
 void cog_generate_cancel_picture(cog_generate_job *j);
 
-/* generate_events.c. Loop. An event of the engine for this exchange's request. */
+/* generate_events.c. Loop. Nothing is to be computed. */
+void cog_generate_answer_known(cog_generate_job *j);
+/* An event of the engine for one of this exchange's requests. */
 void cog_generate_on_event(cog_exchange *x, const cog_event *ev);
 
 #endif

@@ -9,49 +9,60 @@
 #include <assert.h>
 #include <time.h>
 
-static cog_chat_head head_of(const cog_exchange *x)
+static int n_choices(const cog_generate_job *j)
+{
+    return j->n_requests * j->n;
+}
+
+static cog_answer_head head_of(const cog_exchange *x)
 {
     cog_server *s = x->server;
 
-    return (cog_chat_head){ .id = x->id,
-                            .created = (int64_t)time(NULL),
-                            .model = s->cfg.served_names[0],
-                            .fingerprint = cog_status_fingerprint(s) };
+    return (cog_answer_head){ .id = x->id,
+                              .created = (int64_t)time(NULL),
+                              .model = s->cfg.served_names[0],
+                              .fingerprint = cog_status_fingerprint(s) };
 }
 
 /* The roles go out together with the first token: a chunk before it would make the time to first
  * token that clients measure a lie. */
 static void begin_stream(cog_generate_job *j)
 {
-    cog_chat_head head = head_of(j->x);
+    cog_answer_head head = head_of(j->x);
 
     if (j->has_roles)
         return;
     j->has_roles = true;
     j->form->stream_init(&j->writer, &head, j->include_usage, j->continuous_usage);
-    for (int i = 0; i < j->n; i++)
-        j->form->stream_role(&j->x->out, &j->writer, i, &j->usage);
+    for (int i = 0; i < n_choices(j); i++) {
+        const cog_buf *text = &j->choices[i].text;
+
+        if (j->form->stream_role)
+            j->form->stream_role(&j->x->out, &j->writer, i, &j->usage);
+        if (text->len)
+            j->form->stream_text(&j->x->out, &j->writer, i, text->data, text->len, &j->usage);
+    }
 }
 
-static void count_token(cog_generate_job *j, const cog_event *ev)
+static void count_token(cog_generate_job *j, int choice, const cog_event *ev)
 {
-    bool is_first = !j->pace[ev->choice].n_tokens;
-    uint64_t gap_ns = cog_record_token(&j->x->record, &j->pace[ev->choice], ev->n_tokens);
+    bool is_first = !j->pace[choice].n_tokens;
+    uint64_t gap_ns = cog_record_token(&j->x->record, &j->pace[choice], ev->n_tokens);
 
     cog_metrics_gap(&j->x->server->metrics, gap_ns, ev->n_tokens - is_first);
 }
 
-static void on_text(cog_generate_job *j, const cog_event *ev)
+static void on_text(cog_generate_job *j, int choice, const cog_event *ev)
 {
-    count_token(j, ev);
+    count_token(j, choice, ev);
     j->usage.completion_tokens += ev->n_tokens;
     if (!j->stream) {
-        cog_buf_add(&j->choices[ev->choice].text, ev->text, ev->text_len);
+        cog_buf_add(&j->choices[choice].text, ev->text, ev->text_len);
         return;
     }
     begin_stream(j);
     if (ev->text_len)
-        j->form->stream_text(&j->x->out, &j->writer, ev->choice, ev->text, ev->text_len, &j->usage);
+        j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len, &j->usage);
     cog_exchange_send(j->x);
 }
 
@@ -63,14 +74,12 @@ static bool is_finish_late(const cog_generate_job *j)
 
 static void write_finish(cog_generate_job *j, int choice)
 {
-    const cog_chat_choice *c = &j->choices[choice];
-
-    j->form->stream_finish(&j->x->out, &j->writer, choice, c->finish, c->stop_reason, &j->usage);
+    j->form->stream_finish(&j->x->out, &j->writer, choice, &j->choices[choice], &j->usage);
 }
 
-static void on_finish(cog_generate_job *j, const cog_event *ev)
+static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
 {
-    cog_chat_choice *c = &j->choices[ev->choice];
+    cog_answer_choice *c = &j->choices[choice];
 
     c->finish = ev->finish == COG_FINISH_LENGTH ? "length" : "stop";
     j->x->record.is_length |= ev->finish == COG_FINISH_LENGTH;
@@ -78,7 +87,7 @@ static void on_finish(cog_generate_job *j, const cog_event *ev)
     if (!j->stream || is_finish_late(j))
         return;
     begin_stream(j);
-    write_finish(j, ev->choice);
+    write_finish(j, choice);
     cog_exchange_send(j->x);
 }
 
@@ -87,14 +96,15 @@ static double ms(uint64_t ns)
     return (double)ns * 1e-6;
 }
 
-static void answer_whole(cog_generate_job *j, const cog_usage *u)
+static void answer_whole(cog_generate_job *j)
 {
     cog_exchange *x = j->x;
-    cog_chat_head head = head_of(x);
+    const cog_usage *u = &j->spent;
+    cog_answer_head head = head_of(x);
 
     x->reply.status = 200;
     x->reply.type = "application/json";
-    j->form->write(&x->reply.body, &head, j->choices, j->n, &j->usage);
+    j->form->write(&x->reply.body, &head, j->choices, n_choices(j), &j->usage);
     cog_reply_header(&x->reply, "openai-processing-ms", "%llu",
                      (unsigned long long)((cog_now_ns() - x->begin_ns) / 1000000));
     cog_reply_header(&x->reply, "Server-Timing",
@@ -108,21 +118,21 @@ static void answer_whole(cog_generate_job *j, const cog_usage *u)
 
 static bool has_all_choices(const cog_generate_job *j)
 {
-    for (int i = 0; i < j->n; i++) {
+    for (int i = 0; i < n_choices(j); i++) {
         if (!j->choices[i].finish)
             return false;
     }
     return true;
 }
 
-static void answer(cog_generate_job *j, const cog_event *ev)
+static void answer(cog_generate_job *j)
 {
     cog_exchange *x = j->x;
 
-    j->usage.prompt_tokens = ev->usage.prompt_tokens;
-    j->usage.image_tokens = ev->usage.image_tokens;
-    j->usage.cached_tokens = ev->usage.cached_tokens;
-    j->usage.completion_tokens = ev->usage.completion_tokens;
+    j->usage.prompt_tokens = j->spent.prompt_tokens;
+    j->usage.image_tokens = j->spent.image_tokens;
+    j->usage.cached_tokens = j->spent.cached_tokens;
+    j->usage.completion_tokens = j->spent.completion_tokens;
     if (!has_all_choices(j)) {
         cog_log(COG_ERROR, "event=answer_incomplete id=%s", x->id);
         cog_exchange_fail_code(x, COG_API_INTERNAL);
@@ -133,13 +143,13 @@ static void answer(cog_generate_job *j, const cog_event *ev)
         j->usage.metrics = &j->metrics;
     }
     if (!j->stream) {
-        answer_whole(j, &ev->usage);
+        answer_whole(j);
         return;
     }
     begin_stream(j);
     if (is_finish_late(j))
         write_finish(j, 0);
-    j->form->stream_end(&x->out, &j->writer, &j->usage);
+    cog_answer_stream_end(&x->out, &j->writer, &j->usage);
     x->is_stream_done = true;
     cog_exchange_send(x);
 }
@@ -163,37 +173,71 @@ static void fail(cog_generate_job *j, const cog_event *ev)
     }
 }
 
+static bool is_wanted(const cog_exchange *x)
+{
+    return !x->is_gone && !x->reply.status && !x->is_stream_done;
+}
+
+static void add_usage(cog_usage *sum, const cog_usage *u)
+{
+    cog_usage all = *u;
+
+    all.prompt_tokens += sum->prompt_tokens;
+    all.image_tokens += sum->image_tokens;
+    all.completion_tokens += sum->completion_tokens;
+    all.cached_tokens += sum->cached_tokens;
+    *sum = all;
+}
+
 static void on_end(cog_generate_job *j, const cog_event *ev)
 {
     cog_exchange *x = j->x;
 
-    j->is_submitted = false;
+    j->n_live--;
     x->server->n_submitted--;
     cog_outflow_end(&x->server->outflow, cog_now_ns(), ev->status != COG_ECANCELED);
-    cog_record_usage(&x->record, &ev->usage);
+    add_usage(&j->spent, &ev->usage);
+    if (j->n_live == 0)
+        cog_record_usage(&x->record, &j->spent);
     cog_client_charge(x->client, cog_now_ns(), ev->usage.completion_tokens);
-    if (!x->is_gone && !x->reply.status && !x->is_stream_done) {
-        if (ev->status == 0)
-            answer(j, ev);
-        else
-            fail(j, ev);
+    if (is_wanted(x) && ev->status != 0) {
+        fail(j, ev);
+        cog_generate_cancel(x); /* the others */
+    } else if (is_wanted(x) && j->n_live == 0) {
+        answer(j);
     }
     cog_exchange_unref(x);
+}
+
+void cog_generate_answer_known(cog_generate_job *j)
+{
+    for (int i = 0; i < n_choices(j); i++) {
+        j->choices[i].finish = "length";
+        if (!j->stream)
+            continue;
+        begin_stream(j);
+        write_finish(j, i);
+    }
+    j->x->record.is_length = true;
+    j->spent.prompt_tokens = j->usage.prompt_tokens;
+    cog_record_usage(&j->x->record, &j->spent);
+    answer(j);
 }
 
 void cog_generate_on_event(cog_exchange *x, const cog_event *ev)
 {
     cog_generate_job *j = x->job;
+    int choice = (int)(ev->id - j->first_id) * j->n + ev->choice;
 
     if (ev->type == COG_EVENT_END) {
         on_end(j, ev);
         return;
     }
-    assert(ev->choice >= 0 && ev->choice < j->n);
-    if (x->is_gone || x->reply.status || x->is_stream_done)
+    assert(ev->choice >= 0 && ev->choice < j->n && choice < n_choices(j));
+    if (!is_wanted(x))
         return;
     if (ev->type == COG_EVENT_TEXT)
-        on_text(j, ev);
+        on_text(j, choice, ev);
     else
-        on_finish(j, ev);
+        on_finish(j, choice, ev);
 }

@@ -119,7 +119,7 @@ static void after_decode(cog_decode *d)
             (uint64_t)d->image->source_width * (uint64_t)d->image->source_height;
     check_decode(j);
     cog_metrics_picture(x, j->err.code, d->status == COG_DECODE_CANCELED);
-    j->request->image = d->image;
+    j->requests[0]->image = d->image;
     d->image = NULL;
     cog_decode_fini(d);
     if (cog_generate_end_work(j))
@@ -155,7 +155,7 @@ static void decode(cog_generate_job *j)
     j->decode.user = j;
     j->decode.done = after_decode;
     j->decode.deadline_ns = x->deadline_ns;
-    j->decode.salt = j->request->no_cache ? NULL : &j->request->salt;
+    j->decode.salt = j->requests[0]->no_cache ? NULL : &j->requests[0]->salt;
     j->decode.began_ns = &x->record.decode_ns;
     cog_record_picture(&x->record, j->decode.memory.base, j->decode.file_len);
     cog_decoder_submit(x->server->decoder, &j->decode);

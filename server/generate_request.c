@@ -49,26 +49,28 @@ static cog_sha256 salt_of(const cog_exchange *x, const char *cache_salt)
                          3);
 }
 
-/* The room for the answer, from the asked limit and the context. */
-static int set_length(cog_generate_job *j, int64_t wanted)
+void cog_generate_make_requests(cog_generate_job *j, int n)
+{
+    j->requests = cog_array(cog_request *, (size_t)n);
+    for (j->n_requests = 0; j->n_requests < n; j->n_requests++)
+        j->requests[j->n_requests] = cog_new(cog_request);
+}
+
+int cog_generate_set_length(cog_generate_job *j, cog_request *r, int64_t wanted)
 {
     const cog_engine_info *info = cog_engine_get_info(j->x->server->engine);
-    const cog_prompt *p = &j->request->prompt;
+    const cog_prompt *p = &r->prompt;
     int64_t room = (int64_t)cog_chat_prompt_capacity(info) - p->n_tokens;
 
     if (room < 1 || (wanted > room && j->x->server->cfg.reject_overflow))
-        return cog_chat_prompt_refuse(info, false, p->n_tokens, p->n_image_tokens,
+        return cog_chat_prompt_refuse(info, j->form->prompt, false, p->n_tokens, p->n_image_tokens,
                                       wanted ? wanted : 1, &j->err);
-    j->request->max_tokens = (int)(wanted && wanted < room ? wanted : room);
+    r->max_tokens = (int)(wanted && wanted < room ? wanted : room);
     return 0;
 }
 
-int cog_generate_take_params(cog_generate_job *j, const cog_params *p, int64_t max_tokens)
+static void build_request(cog_request *r, const cog_exchange *x, const cog_params *p)
 {
-    cog_request *r = j->request;
-
-    if (set_length(j, max_tokens) < 0)
-        return COG_EINVAL;
     r->sampling = (cog_sampling){
         .temperature = (float)p->temperature,
         .top_p = (float)p->top_p,
@@ -79,26 +81,34 @@ int cog_generate_take_params(cog_generate_job *j, const cog_params *p, int64_t m
         .presence_penalty = (float)p->presence_penalty,
         .seed = p->has_seed ? (uint64_t)p->seed : random_seed(),
     };
-    r->tenant = tenant_of(j->x, p->user);
-    r->salt = salt_of(j->x, p->cache_salt);
+    r->tenant = tenant_of(x, p->user);
+    r->salt = salt_of(x, p->cache_salt);
     r->no_cache = !p->cache_prompt;
     r->priority = (int)p->priority;
     r->n = (int)p->n;
     r->n_stop = p->n_stop;
-    for (int i = 0; i < p->n_stop; i++) {
+    for (int i = 0; i < p->n_stop; i++)
         r->stop[i] = cog_strdup(p->stop[i]);
-        j->stop[i] = cog_strdup(p->stop[i]);
+}
+
+int cog_generate_take_params(cog_generate_job *j, const cog_params *p)
+{
+    size_t n_choices = (size_t)j->n_requests * (size_t)p->n;
+
+    for (int i = 0; i < j->n_requests; i++) {
+        build_request(j->requests[i], j->x, p);
+        j->usage.prompt_tokens += j->requests[i]->prompt.n_tokens;
+        j->usage.image_tokens += j->requests[i]->prompt.n_image_tokens;
     }
-    j->n = r->n;
-    j->n_stop = p->n_stop;
+    for (; j->n_stop < p->n_stop; j->n_stop++)
+        j->stop[j->n_stop] = cog_strdup(p->stop[j->n_stop]);
+    j->n = (int)p->n;
     j->stream = p->stream;
     j->include_usage = p->include_usage;
     j->continuous_usage = p->continuous_usage;
-    j->has_metrics = p->return_metrics && p->n == 1;
-    j->choices = cog_array(cog_chat_choice, (size_t)j->n);
-    j->pace = cog_array(cog_pace, (size_t)j->n);
-    j->usage.prompt_tokens = r->prompt.n_tokens;
-    j->usage.image_tokens = r->prompt.n_image_tokens;
+    j->has_metrics = p->return_metrics && n_choices == 1;
+    j->choices = cog_array(cog_answer_choice, n_choices);
+    j->pace = cog_array(cog_pace, n_choices);
     if (p->user)
         hash_user(j->x->record.user, p->user);
     j->request_id = p->request_id;

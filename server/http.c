@@ -357,7 +357,7 @@ static int judge(cog_exchange *x, cog_api_error *err)
         refuse_size(s, err);
         return COG_EINVAL;
     }
-    if (!cog_body_admit(x) || (route->is_work && !cog_status_has_room(s))) {
+    if (!cog_body_admit(x) || (route->is_work && !cog_status_has_room(s, 1))) {
         cog_status_text(s, COG_API_OVERLOADED, err);
         return COG_EINVAL;
     }

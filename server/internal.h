@@ -322,7 +322,7 @@ void cog_admin_metrics(cog_exchange *x);
 
 /* status.c: what the server can say about itself */
 bool cog_status_check(cog_server *s, cog_api_error *err); /* false: loading, draining or failed */
-bool cog_status_has_room(const cog_server *s);            /* for one more request; needs READY */
+bool cog_status_has_room(const cog_server *s, int n);     /* for n more requests; needs READY */
 int cog_status_retry_ms(cog_server *s);                   /* estimate for a full queue */
 void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err); /* standard text */
 

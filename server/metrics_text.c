@@ -54,18 +54,23 @@ static void labelled(page *p, const char *name, const char *label, const char *v
 
 /* ------------------------------------------------------------------ the snapshot */
 
-/* The engine publishes after each step: what it took since, or has not taken yet, is waiting. */
+/* The engine publishes after each step: what it took since, or has not taken yet, is waiting. A
+ * request with several prompts is several to it: then its stages are those of all in proportion. */
 static void count_engine(page *p)
 {
     int *at = p->at + COG_AT_ENGINE;
-    int submitted = at[0], seen = 0;
+    int submitted = at[0], seen = 0, passed = 0;
 
-    at[0] = 0;
     for (int i = 0; i < COG_N_STAGES; i++)
         seen += p->stats.in_stage[i];
-    for (int i = 0; i < COG_N_STAGES && seen <= submitted; i++)
-        at[i] = p->stats.in_stage[i];
-    at[COG_STAGE_QUEUE] += seen <= submitted ? submitted - seen : submitted;
+    for (int i = 0; i < COG_N_STAGES; i++) {
+        int before = seen > submitted ? (int)((int64_t)passed * submitted / seen) : passed;
+
+        passed += p->stats.in_stage[i];
+        at[i] = (seen > submitted ? (int)((int64_t)passed * submitted / seen) : passed) - before;
+    }
+    if (seen < submitted)
+        at[COG_STAGE_QUEUE] += submitted - seen;
 }
 
 static void look(page *p, cog_server *s, cog_buf *out)

@@ -213,12 +213,12 @@ static double ms(uint64_t ns)
     return (double)ns * 1e-6;
 }
 
-void cog_record_measure(cog_chat_metrics *out, const cog_record *r)
+void cog_record_measure(cog_answer_metrics *out, const cog_record *r)
 {
     const uint64_t *ns = r->usage.stage_ns;
     uint64_t whole_ns = r->last_ns - r->begin_ns;
 
-    *out = (cog_chat_metrics){
+    *out = (cog_answer_metrics){
         .time_to_first_token_ms = ms((r->written_ns ? r->written_ns : r->first_ns) - r->begin_ns),
         .generation_time_ms = ms(r->last_ns - r->first_ns),
         .queue_time_ms = ms(ns[COG_STAGE_ENCODE_WAIT] + ns[COG_STAGE_QUEUE]),

@@ -7,7 +7,7 @@
 
 #include "engine/engine.h"
 #include "proto/api_error.h"
-#include "proto/chat_write.h"
+#include "proto/answer_write.h"
 #include "server/head.h"
 
 #include <stdbool.h>
@@ -127,7 +127,7 @@ uint64_t cog_record_token(cog_record *r, cog_pace *pace, int n_tokens);
 void cog_record_usage(cog_record *r, const cog_usage *usage);
 
 /* What the client is told about its request; the engine has ended it well, with one choice. */
-void cog_record_measure(cog_chat_metrics *out, const cog_record *r);
+void cog_record_measure(cog_answer_metrics *out, const cog_record *r);
 
 void cog_record_left(cog_record *r);
 

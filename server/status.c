@@ -20,9 +20,9 @@ static int n_waiting(const cog_server *s)
     return stats.waiting + s->n_preparing + s->n_parsing;
 }
 
-bool cog_status_has_room(const cog_server *s)
+bool cog_status_has_room(const cog_server *s, int n)
 {
-    return n_waiting(s) < cog_engine_get_info(s->engine)->max_queue;
+    return n_waiting(s) + n <= cog_engine_get_info(s->engine)->max_queue;
 }
 
 /* How long the queue that is there now takes at the pace of late. */

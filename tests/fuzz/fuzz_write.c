@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "proto/caption_line.h"
 #include "proto/chat_write.h"
+#include "proto/completion_write.h"
 #include "proto/json_write.h"
 
 #include <string.h>
@@ -23,23 +24,48 @@ static void require_text(const json_t *v, const text *t)
     REQUIRE(memcmp(json_string_value(v), t->clean, t->clean_len) == 0);
 }
 
-static void check_response(const text *t, const cog_chat_head *head, const cog_chat_usage *usage)
+/* What differs between a chat and a completion. */
+typedef struct form {
+    void (*write)(cog_buf *out, const cog_answer_head *head, const cog_answer_choice *choices,
+                  int n, const cog_answer_usage *usage);
+    void (*stream_init)(cog_answer_stream *st, const cog_answer_head *head, bool include_usage,
+                        bool continuous_usage);
+    void (*stream_text)(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
+                        size_t len, const cog_answer_usage *usage);
+    void (*stream_finish)(cog_buf *out, const cog_answer_stream *st, int choice,
+                          const cog_answer_choice *finished, const cog_answer_usage *usage);
+    const char *whole, *delta; /* of a choice: what has its text; NULL: it does itself */
+    const char *text;
+} form;
+
+static const form forms[] = {
+    { cog_chat_write_response, cog_chat_stream_init, cog_chat_stream_text, cog_chat_stream_finish,
+      "message", "delta", "content" },
+    { cog_completion_write, cog_completion_stream_init, cog_completion_stream_text,
+      cog_completion_stream_finish, NULL, NULL, "text" },
+};
+
+static json_t *text_in(const json_t *choice, const char *part, const char *name)
 {
-    cog_chat_choice choice[2] = { { .finish = "stop", .stop_reason = "\"\\\n" },
-                                  { .finish = "length" } };
+    return json_object_get(part ? json_object_get(choice, part) : choice, name);
+}
+
+static void check_response(const form *f, const text *t, const cog_answer_head *head,
+                           const cog_answer_usage *usage)
+{
+    cog_answer_choice choice[2] = { { .finish = "stop", .stop_reason = "\"\\\n" },
+                                    { .finish = "length" } };
     cog_buf out = { 0 };
     json_t *root, *choices;
 
     for (int i = 0; i < 2; i++)
         cog_buf_add(&choice[i].text, t->raw, t->len);
-    cog_chat_write_response(&out, head, choice, 2, usage);
+    f->write(&out, head, choice, 2, usage);
     root = fuzz_parse(out.data, out.len);
     choices = json_object_get(root, "choices");
     REQUIRE(json_array_size(choices) == 2);
     for (size_t i = 0; i < 2; i++) {
-        json_t *message = json_object_get(json_array_get(choices, i), "message");
-
-        require_text(json_object_get(message, "content"), t);
+        require_text(text_in(json_array_get(choices, i), f->whole, f->text), t);
         cog_buf_fini(&choice[i].text);
     }
     json_decref(root);
@@ -48,14 +74,14 @@ static void check_response(const text *t, const cog_chat_head *head, const cog_c
 
 /* Each event is one line "data: ..." and an empty one, of JSON or [DONE]. Returns the joined text
  * of the deltas. */
-static cog_buf read_stream(const cog_buf *out, int *n_events)
+static cog_buf read_stream(const form *f, const cog_buf *out, int *n_events)
 {
     cog_buf joined = { 0 };
 
     for (const char *at = out->data, *end = at + out->len; at < end;) {
         const char *stop = memmem(at, (size_t)(end - at), "\n\n", 2);
         size_t len;
-        json_t *event, *delta, *content;
+        json_t *event, *content;
 
         REQUIRE(stop && strncmp(at, "data: ", 6) == 0);
         len = (size_t)(stop - at) - 6;
@@ -66,8 +92,7 @@ static cog_buf read_stream(const cog_buf *out, int *n_events)
             break;
         }
         event = fuzz_parse(at + 6, len);
-        delta = json_object_get(json_array_get(json_object_get(event, "choices"), 0), "delta");
-        content = json_object_get(delta, "content");
+        content = text_in(json_array_get(json_object_get(event, "choices"), 0), f->delta, f->text);
         if (json_is_string(content))
             cog_buf_add(&joined, json_string_value(content), json_string_length(content));
         json_decref(event);
@@ -77,25 +102,27 @@ static cog_buf read_stream(const cog_buf *out, int *n_events)
     return joined;
 }
 
-static void check_stream(const text *t, const cog_chat_head *head, const cog_chat_usage *usage,
-                         unsigned flags)
+static void check_stream(const form *f, const text *t, const cog_answer_head *head,
+                         const cog_answer_usage *usage, unsigned flags)
 {
-    cog_chat_stream st;
+    cog_answer_choice finished = { .finish = "stop", .stop_reason = flags & 4 ? "a\"b" : NULL };
+    cog_answer_stream st;
     cog_buf out = { 0 }, joined;
     int n = 0;
 
-    cog_chat_stream_init(&st, head, flags & 1, flags & 2);
-    cog_chat_stream_role(&out, &st, 0, usage);
-    cog_chat_stream_text(&out, &st, 0, t->raw, t->len, usage);
-    cog_chat_stream_finish(&out, &st, 0, "stop", flags & 4 ? "a\"b" : NULL, usage);
-    cog_chat_stream_end(&out, &st, usage);
-    joined = read_stream(&out, &n);
-    REQUIRE(n == (flags & 1 ? 5 : 4));
+    f->stream_init(&st, head, flags & 1, flags & 2);
+    if (f->delta)
+        cog_chat_stream_role(&out, &st, 0, usage);
+    f->stream_text(&out, &st, 0, t->raw, t->len, usage);
+    f->stream_finish(&out, &st, 0, &finished, usage);
+    cog_answer_stream_end(&out, &st, usage);
+    joined = read_stream(f, &out, &n);
+    REQUIRE(n == 3 + (f->delta != NULL) + (int)(flags & 1));
     REQUIRE(joined.len == t->clean_len);
     REQUIRE(memcmp(joined.data ? joined.data : "", t->clean, t->clean_len) == 0);
     cog_buf_fini(&joined);
     cog_buf_fini(&out);
-    cog_chat_stream_fini(&st);
+    cog_answer_stream_fini(&st);
 }
 
 static void check_error(const text *t)
@@ -157,13 +184,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     fuzz_tail tail = { bytes, len };
     unsigned flags = fuzz_take(&tail);
     text t = { (const char *)bytes, tail.len, cog_alloc(3 * tail.len + 1, 1), 0 };
-    cog_chat_usage usage = { .prompt_tokens = 7, .image_tokens = 3, .completion_tokens = 2 };
-    cog_chat_head head = { "id", 1700000000, NULL, "fp" };
+    cog_answer_usage usage = { .prompt_tokens = 7, .image_tokens = 3, .completion_tokens = 2 };
+    cog_answer_head head = { "id", 1700000000, NULL, "fp" };
 
     t.clean_len = cog_utf8_sanitize(t.clean, t.raw, t.len);
     head.model = t.clean; /* a name that a person gave */
-    check_response(&t, &head, &usage);
-    check_stream(&t, &head, &usage, flags);
+    for (int i = 0; i < 2; i++) {
+        check_response(&forms[i], &t, &head, &usage);
+        check_stream(&forms[i], &t, &head, &usage, flags);
+    }
     check_error(&t);
     check_caption(&t);
     check_caption_line(&t);

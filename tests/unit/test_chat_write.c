@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static const cog_chat_head head = {
+static const cog_answer_head head = {
     .id = "id1", .created = 1700000000, .model = "a\"b", .fingerprint = "fp_1"
 };
 
@@ -18,14 +18,14 @@ static const cog_chat_head head = {
     "\"audio_tokens\":0},\"completion_tokens_details\":{\"reasoning_tokens\":0,"             \
     "\"audio_tokens\":0,\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}"
 
-static const cog_chat_usage usage = {
+static const cog_answer_usage usage = {
     .prompt_tokens = 30, .image_tokens = 18, .cached_tokens = 2, .completion_tokens = 5
 };
 
 static void whole(void **state)
 {
-    cog_chat_choice choices[2] = { { .finish = "stop", .stop_reason = "\n" },
-                                   { .finish = "length" } };
+    cog_answer_choice choices[2] = { { .finish = "stop", .stop_reason = "\n" },
+                                     { .finish = "length" } };
     cog_buf out = { 0 };
 
     cog_buf_puts(&choices[0].text, "x\ty");
@@ -52,19 +52,19 @@ static void whole(void **state)
 /* Beside the usage, and without one in the chunk that finishes; nowhere else, and never twice. */
 static void metrics_go_out_once(void **state)
 {
-    const cog_chat_metrics metrics = { .time_to_first_token_ms = 1.5,
-                                       .generation_time_ms = 20,
-                                       .image_decode_ms = 3,
-                                       .vision_encode_ms = 4,
-                                       .prefill_ms = 5,
-                                       .mean_itl_ms = -1,
-                                       .tokens_per_second = 46.5 };
-    cog_chat_usage with = usage;
-    cog_chat_choice choice = { .finish = "stop" };
+    const cog_answer_metrics metrics = { .time_to_first_token_ms = 1.5,
+                                         .generation_time_ms = 20,
+                                         .image_decode_ms = 3,
+                                         .vision_encode_ms = 4,
+                                         .prefill_ms = 5,
+                                         .mean_itl_ms = -1,
+                                         .tokens_per_second = 46.5 };
+    cog_answer_usage with = usage;
+    cog_answer_choice choice = { .finish = "stop" };
 
     with.metrics = &metrics;
     for (int form = 0; form < 5; form++) { /* a stream's options are two bits; a whole answer */
-        cog_chat_stream st;
+        cog_answer_stream st;
         cog_buf out = { 0 };
         const char *at;
 
@@ -74,9 +74,9 @@ static void metrics_go_out_once(void **state)
             cog_chat_stream_init(&st, &head, form & 1, form & 2);
             cog_chat_stream_role(&out, &st, 0, &with);
             cog_chat_stream_text(&out, &st, 0, "x", 1, &with);
-            cog_chat_stream_finish(&out, &st, 0, "stop", NULL, &with);
-            cog_chat_stream_end(&out, &st, &with);
-            cog_chat_stream_fini(&st);
+            cog_chat_stream_finish(&out, &st, 0, &choice, &with);
+            cog_answer_stream_end(&out, &st, &with);
+            cog_answer_stream_fini(&st);
         }
         at = strstr(out.data, "," METRICS "}");
         assert_non_null(at);
@@ -93,14 +93,15 @@ static void metrics_go_out_once(void **state)
 
 static void write_all(cog_buf *out, bool include_usage, bool continuous_usage)
 {
-    cog_chat_stream st;
+    const cog_answer_choice choice = { .finish = "stop", .stop_reason = "s" };
+    cog_answer_stream st;
 
     cog_chat_stream_init(&st, &head, include_usage, continuous_usage);
     cog_chat_stream_role(out, &st, 1, &usage);
     cog_chat_stream_text(out, &st, 1, "\xc3\xbc\\", 3, &usage);
-    cog_chat_stream_finish(out, &st, 1, "stop", "s", &usage);
-    cog_chat_stream_end(out, &st, &usage);
-    cog_chat_stream_fini(&st);
+    cog_chat_stream_finish(out, &st, 1, &choice, &usage);
+    cog_answer_stream_end(out, &st, &usage);
+    cog_answer_stream_fini(&st);
 }
 
 #define ROLE                                                                             \

@@ -1,0 +1,68 @@
+/* answer_write.h - what the answers to requests for text have in common, whole and as streams:
+ * head, choices, usage, metrics, and the frame of a chunk. What is in a choice is chat_write.h's
+ * and completion_write.h's. Pure. */
+#ifndef COG_PROTO_ANSWER_WRITE_H
+#define COG_PROTO_ANSWER_WRITE_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct cog_answer_head {
+    const char *id;  /* of the request: without "chatcmpl-" */
+    int64_t created; /* Unix seconds */
+    const char *model, *fingerprint;
+} cog_answer_head;
+
+/* Where the time of a request with one choice went, in milliseconds. */
+typedef struct cog_answer_metrics {
+    double time_to_first_token_ms; /* from the last byte of the request */
+    double generation_time_ms;     /* from the first token to the last */
+    double queue_time_ms, image_decode_ms, vision_encode_ms, prefill_ms;
+    double mean_itl_ms;       /* between tokens; below 0, written as null: there was only one */
+    double tokens_per_second; /* from the last byte of the request to the last token */
+} cog_answer_metrics;
+
+typedef struct cog_answer_usage {
+    int prompt_tokens, image_tokens, cached_tokens, completion_tokens;
+    /* Borrowed; NULL: not asked for. Goes beside the usage of a whole answer, and of a stream's
+     * usage chunk, or without one into the chunk with the finish reason. */
+    const cog_answer_metrics *metrics;
+} cog_answer_usage;
+
+typedef struct cog_answer_choice {
+    cog_buf text;
+    const char *finish;      /* "stop" or "length" */
+    const char *stop_reason; /* the stop string that matched; NULL: none did */
+} cog_answer_choice;
+
+/* A whole answer from its beginning up to the first choice, and from behind the last to the end.
+ * kind: before the request's id, "chatcmpl"; object: "chat.completion". */
+void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kind,
+                      const char *object);
+void cog_answer_end(cog_buf *out, const cog_answer_usage *usage);
+/* "finish_reason" and "stop_reason" of a choice, up to its end. */
+void cog_answer_finish(cog_buf *out, const cog_answer_choice *c);
+
+/* A stream's constant parts, written once: per chunk only the text is escaped. */
+typedef struct cog_answer_stream {
+    cog_buf prefix; /* "data: {..." up to the value of choices */
+    bool include_usage, continuous_usage;
+} cog_answer_stream;
+
+void cog_answer_stream_init(cog_answer_stream *st, const cog_answer_head *head, const char *kind,
+                            const char *object, bool include_usage, bool continuous_usage);
+void cog_answer_stream_fini(cog_answer_stream *st);
+
+/* A chunk up to its only choice, and from behind it. usage is the running count; it is written
+ * where the stream's options say so. is_last: the choice is finished. */
+void cog_answer_chunk_begin(cog_buf *out, const cog_answer_stream *st);
+void cog_answer_chunk_end(cog_buf *out, const cog_answer_stream *st, const cog_answer_usage *usage,
+                          bool is_last);
+/* The usage chunk, when the stream has one, and [DONE]. */
+void cog_answer_stream_end(cog_buf *out, const cog_answer_stream *st,
+                           const cog_answer_usage *usage);
+
+#endif
