@@ -232,8 +232,17 @@ def urls():
         seed('media_file', path)
 
 
+def boxes():
+    for text in ('a dog [[120,340,560,780]] to the left of the two red cats [[1,2,3,4;005,06,7,8]] on grass',
+                 '[[654,637,710,728]]', '[[[1,2,3,4]]]', '[[1,2,3', '[[]][[,;,]]', '[[9,9,1,1;0,0,1000,9999]]',
+                 'x [[12[[5,6,7,8]]', 'caf\u00e9 \u732b [[1,1,2,2]] [[1,2,3,4,5]] it [[0000,0,0,0]]'):
+        for how in range(3):
+            seed('grounding', text.encode() + bytes((25, 26, how)))
+
+
 pictures()
 chats()
+boxes()
 urls()
 operations()
 connections()
