@@ -290,6 +290,10 @@ typedef struct cog_request {
 
 void cog_request_free(cog_request *r); /* with all it owns; NULL is fine */
 
+/* Whether a token is left to draw while min_tokens keeps the answer from ending; its tokens are the
+ * model's. Pure. */
+bool cog_request_has_token(const cog_request *r, const cog_engine_info *info);
+
 /* Any thread. Takes the request when it returns 0. COG_EBUSY (queue full), COG_EINVAL (cannot ever
  * run) leave it with the caller. */
 int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err);

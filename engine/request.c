@@ -74,8 +74,7 @@ static bool ends(const cog_request *r, int32_t token, const cog_engine_info *inf
     return false;
 }
 
-/* A sampler must never be left without a token: that is how a broken model looks. */
-static bool is_token_left(const cog_request *r, const cog_engine_info *info)
+bool cog_request_has_token(const cog_request *r, const cog_engine_info *info)
 {
     const cog_sampling *p = &r->sampling;
     int n = p->n_allowed > 0 ? p->n_allowed : info->vocab;
@@ -99,7 +98,7 @@ static int check_tokens(const cog_request *r, const cog_engine_info *info, cog_e
     if (r->min_tokens < 0 || r->min_tokens > r->max_tokens)
         return cog_err_set(err, COG_EINVAL, "at least %d tokens of at most %d", r->min_tokens,
                            r->max_tokens);
-    if (!is_token_left(r, info))
+    if (!cog_request_has_token(r, info)) /* to a sampler that is how a broken model looks */
         return cog_err_set(err, COG_EINVAL,
                            "every allowed token ends the answer, which is to have "
                            "at least %d",

@@ -56,7 +56,10 @@ void cog_answer_end(cog_buf *out, const cog_answer_usage *usage)
 void cog_answer_finish(cog_buf *out, const cog_answer_choice *c)
 {
     cog_buf_printf(out, "\"finish_reason\":\"%s\",\"stop_reason\":", c->finish);
-    cog_json_write_string(out, c->stop_reason);
+    if (c->is_stop_token) /* an end token has null, as in vLLM */
+        cog_buf_printf(out, "%d", (int)c->stop_token);
+    else
+        cog_json_write_string(out, c->stop_reason);
     cog_buf_puts(out, "}");
 }
 

@@ -36,6 +36,8 @@ typedef struct cog_answer_choice {
     cog_buf text;
     const char *finish;      /* "stop" or "length" */
     const char *stop_reason; /* the stop string that matched; NULL: none did */
+    bool is_stop_token;      /* it was a token, */
+    int32_t stop_token;      /* this one */
 } cog_answer_choice;
 
 /* A whole answer from its beginning up to the first choice, and from behind the last to the end.

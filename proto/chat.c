@@ -147,7 +147,7 @@ int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_op
 
     *out = (cog_chat){ .params = cog_params_defaults };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
-        cog_params_read(&out->params, out->root, opt->max_n, err) < 0 ||
+        cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &own, err) < 0)
         return COG_EINVAL;
     messages = get(out->root, "messages");
@@ -179,6 +179,7 @@ void cog_chat_fini(cog_chat *c)
     }
     cog_free(c->turns);
     cog_free(c->picture.owned);
+    cog_params_fini(&c->params);
     cog_buf_fini(&c->ignored);
     cog_json_scan_fini(&c->scan);
     json_decref(c->root);

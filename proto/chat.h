@@ -27,6 +27,7 @@ typedef enum cog_chat_form {
 typedef struct cog_chat_options {
     const char *nonce; /* see json_scan.h */
     int max_n;
+    int vocab; /* token ids are below it */
     int max_images;
     bool image_policy_last; /* take the last picture instead of refusing several */
     bool takes_web;         /* pictures by http: and https: URLs */

@@ -129,7 +129,7 @@ int cog_completion_init(cog_completion *out, const char *body, size_t len,
 {
     *out = (cog_completion){ .params = cog_params_defaults, .max_tokens = -1 };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
-        cog_params_read(&out->params, out->root, opt->max_n, err) < 0 ||
+        cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &own, err) < 0 || check(out, err) < 0 ||
         read_prompts(out, opt, err) < 0)
         return COG_EINVAL;
@@ -143,6 +143,7 @@ void cog_completion_fini(cog_completion *c)
     for (int i = 0; i < c->n_prompts; i++)
         cog_free(c->prompts[i].tokens);
     cog_free(c->prompts);
+    cog_params_fini(&c->params);
     cog_buf_fini(&c->ignored);
     cog_json_scan_fini(&c->scan);
     json_decref(c->root);

@@ -16,6 +16,10 @@
     {                                                                        \
 #name, COG_FIELD_NUMBER, COG_FIELD_STORE, AT(name), lo, hi, false, 0 \
     }
+#define BOOL(name, member)                                                \
+    {                                                                     \
+        name, COG_FIELD_BOOL, COG_FIELD_STORE, AT(member), 0, 0, false, 0 \
+    }
 #define CUSTOM(name, kind)                              \
     {                                                   \
         name, kind, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 \
@@ -32,7 +36,12 @@
 #define NO_HARMLESS_VALUE (-1e300)
 
 const cog_params cog_params_defaults = {
-    .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1, .cache_prompt = true
+    .temperature = 1,
+    .top_p = 1,
+    .repetition_penalty = 1,
+    .n = 1,
+    .cache_prompt = true,
+    .skip_special_tokens = true,
 };
 
 static const cog_field fields[] = {
@@ -43,12 +52,12 @@ static const cog_field fields[] = {
     INT(n, 1, 128),
     CUSTOM("stop", COG_FIELD_ANY),
     INT(seed, 0, 0),
-    { "stream", COG_FIELD_BOOL, COG_FIELD_STORE, AT(stream), 0, 0, false, 0 },
-    { "return_metrics", COG_FIELD_BOOL, COG_FIELD_STORE, AT(return_metrics), 0, 0, false, 0 },
+    BOOL("stream", stream),
+    BOOL("return_metrics", return_metrics),
     CUSTOM("stream_options", COG_FIELD_OBJECT),
     NUM(presence_penalty, -2, 2),
     NUM(frequency_penalty, -2, 2),
-    REFUSE("logit_bias", COG_FIELD_OBJECT, 0),
+    CUSTOM("logit_bias", COG_FIELD_OBJECT),
     CUSTOM("response_format", COG_FIELD_OBJECT),
     { "user", COG_FIELD_STRING, COG_FIELD_STORE, AT(user), 0, 512, false, 0 },
 
@@ -59,18 +68,18 @@ static const cog_field fields[] = {
     { "request_id", COG_FIELD_STRING, COG_FIELD_STORE, AT(request_id), 0, 128, false, 0 },
     { "cache_salt", COG_FIELD_STRING, COG_FIELD_STORE, AT(cache_salt), 0, COG_PARAMS_MAX_SALT_LEN,
       false, 0 },
-    { "cache_prompt", COG_FIELD_BOOL, COG_FIELD_STORE, AT(cache_prompt), 0, 0, false, 0 },
+    BOOL("cache_prompt", cache_prompt),
     INT(priority, -100, 100),
+    CUSTOM("stop_token_ids", COG_FIELD_ARRAY),
+    CUSTOM("allowed_token_ids", COG_FIELD_ARRAY),
+    INT(min_tokens, 0, COG_PARAMS_MAX_TOKENS),
+    INT(min_new_tokens, 0, COG_PARAMS_MAX_TOKENS),
+    BOOL("ignore_eos", ignore_eos),
+    BOOL("include_stop_str_in_output", keep_stop),
+    BOOL("no_stop_trim", no_stop_trim),
+    BOOL("skip_special_tokens", skip_special_tokens),
 
-    REFUSE("stop_token_ids", COG_FIELD_ARRAY, 0),
-    REFUSE("include_stop_str_in_output", COG_FIELD_BOOL, 0),
-    REFUSE("no_stop_trim", COG_FIELD_BOOL, 0),
-    REFUSE("ignore_eos", COG_FIELD_BOOL, 0),
-    REFUSE("min_tokens", COG_FIELD_INT, 0),
-    REFUSE("min_new_tokens", COG_FIELD_INT, 0),
     REFUSE("bad_words", COG_FIELD_ARRAY, 0),
-    REFUSE("allowed_token_ids", COG_FIELD_ARRAY, 0),
-    REFUSE("skip_special_tokens", COG_FIELD_BOOL, 1),
     REFUSE("prompt_logprobs", COG_FIELD_INT, NO_HARMLESS_VALUE),
     REFUSE("return_token_ids", COG_FIELD_BOOL, 0),
     REFUSE("return_tokens_as_token_ids", COG_FIELD_BOOL, 0),
@@ -203,7 +212,7 @@ static int read_response_format(const json_t *root, cog_api_error *err)
                              cog_api_quote(quoted, type, strlen(type)));
 }
 
-int cog_params_read(cog_params *p, const json_t *root, int max_n, cog_api_error *err)
+int cog_params_read(cog_params *p, const json_t *root, int max_n, int vocab, cog_api_error *err)
 {
     if (cog_fields_read(p, root, &cog_params_fields, err) < 0)
         return COG_EINVAL;
@@ -219,9 +228,15 @@ int cog_params_read(cog_params *p, const json_t *root, int max_n, cog_api_error 
     if (p->cache_salt && !*p->cache_salt)
         return cog_api_error_set(err, COG_API_INVALID_VALUE, "cache_salt",
                                  "Invalid 'cache_salt': it must not be empty.");
-    if (read_stop(p, root, err) < 0 || read_stream_options(p, root, err) < 0)
+    if (cog_token_lists_read(&p->tokens, root, vocab, err) < 0 || read_stop(p, root, err) < 0 ||
+        read_stream_options(p, root, err) < 0)
         return COG_EINVAL;
     return read_response_format(root, err);
+}
+
+void cog_params_fini(cog_params *p)
+{
+    cog_token_lists_fini(&p->tokens);
 }
 
 bool cog_params_is_request_id(const char *text)

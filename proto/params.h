@@ -5,6 +5,7 @@
 
 #include "proto/api_error.h"
 #include "proto/field.h"
+#include "proto/token_lists.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,14 +32,20 @@ typedef struct cog_params {
     bool stream, include_usage, continuous_usage, return_metrics;
     const char *stop[COG_PARAMS_MAX_STOPS];
     int n_stop;
+    cog_token_lists tokens;
+    int64_t min_tokens, min_new_tokens; /* 0: absent; the first that is not counts */
+    bool keep_stop, no_stop_trim;       /* two names for one thing */
+    bool ignore_eos, skip_special_tokens;
 } cog_params;
 
 extern const cog_params cog_params_defaults;
 extern const cog_field_table cog_params_fields;
 
-/* Reads them from a request; p has the defaults. max_n: the most choices that the server gives.
- * Stops at the first error with COG_EINVAL. */
-int cog_params_read(cog_params *p, const struct json_t *root, int max_n, cog_api_error *err);
+/* Reads them from a request; p has the defaults. max_n: the most choices that the server gives;
+ * vocab: token ids are below it. Stops at the first error with COG_EINVAL. */
+int cog_params_read(cog_params *p, const struct json_t *root, int max_n, int vocab,
+                    cog_api_error *err);
+void cog_params_fini(cog_params *p);
 
 /* Whether text may name a request: [A-Za-z0-9._:-]{1,128}. */
 bool cog_params_is_request_id(const char *text);

@@ -88,8 +88,8 @@ int cog_tokens_read(int32_t *tokens, const json_t *array, const char *param, int
         snprintf(at, sizeof(at), "%s[%zu]", param, i);
         if (json_is_number(v) && !(id >= 0 && id < vocab))
             return cog_api_error_set(err, COG_API_INVALID_VALUE, at,
-                                     "Invalid '%s': token ids of this model are 0 to %d.", at,
-                                     vocab - 1);
+                                     "Invalid '%s': token ids of this model are 0 to %d.", param,
+                                     vocab - 1); /* an index might read like a status */
         if (!json_is_number(v) || id != (int32_t)id)
             return cog_field_type_error(err, at, "an integer", v);
         tokens[i] = (int32_t)id;

@@ -125,6 +125,7 @@ cog_chat_options cog_chat_prompt_options(const cog_server *s, const char *nonce)
 {
     return (cog_chat_options){
         .nonce = nonce,
+        .vocab = cog_engine_get_info(s->engine)->vocab,
         .max_n = s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES,
         .max_images = s->cfg.max_images,
         .image_policy_last = s->cfg.image_policy_last,

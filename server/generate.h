@@ -72,6 +72,7 @@ struct cog_generate_job {
     /* Set by understand. Each of the requests has n choices; they are numbered through. */
     cog_request **requests; /* [n_requests], owned; each NULL once the engine took it */
     int n_requests, n;
+    int64_t wanted;            /* the output limit as asked for; 0: not asked */
     bool is_known;             /* nothing is to be computed: the choices are what they are */
     char *stop[COG_MAX_STOPS]; /* owned; for stop_reason */
     int n_stop;

@@ -84,6 +84,8 @@ static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
     c->finish = ev->finish == COG_FINISH_LENGTH ? "length" : "stop";
     j->x->record.is_length |= ev->finish == COG_FINISH_LENGTH;
     c->stop_reason = ev->stop >= 0 && ev->stop < j->n_stop ? j->stop[ev->stop] : NULL;
+    c->is_stop_token = ev->stop_token >= 0;
+    c->stop_token = ev->stop_token;
     if (!j->stream || is_finish_late(j))
         return;
     begin_stream(j);

@@ -66,7 +66,43 @@ int cog_generate_set_length(cog_generate_job *j, cog_request *r, int64_t wanted)
         return cog_chat_prompt_refuse(info, j->form->prompt, false, p->n_tokens, p->n_image_tokens,
                                       wanted ? wanted : 1, &j->err);
     r->max_tokens = (int)(wanted && wanted < room ? wanted : room);
+    j->wanted = wanted;
     return 0;
+}
+
+/* Where the context leaves less room than was asked for, the least is cut with the most. */
+static int set_least(cog_generate_job *j, cog_request *r, const cog_params *p)
+{
+    const char *param = p->min_tokens ? "min_tokens" : "min_new_tokens";
+    int64_t least = p->min_tokens ? p->min_tokens : p->min_new_tokens;
+
+    if (least > (j->wanted ? j->wanted : r->max_tokens))
+        return cog_api_error_set(&j->err, COG_API_INTEGER_ABOVE, param,
+                                 "Invalid '%s': must be below or equal to the output limit.",
+                                 param);
+    r->min_tokens = (int)(least < r->max_tokens ? least : r->max_tokens);
+    if (cog_request_has_token(r, cog_engine_get_info(j->x->server->engine)))
+        return 0;
+    return cog_api_error_set(&j->err, COG_API_INVALID_VALUE, param,
+                             "Invalid '%s': every token that may be drawn ends the answer.", param);
+}
+
+/* What single tokens are to do. */
+static void take_tokens(cog_request *r, const cog_token_lists *t)
+{
+    cog_sampling *p = &r->sampling;
+
+    p->n_bias = t->n_bias;
+    p->bias = t->n_bias ? cog_array(cog_logit_bias, (size_t)t->n_bias) : NULL;
+    for (int i = 0; i < t->n_bias; i++)
+        p->bias[i] = (cog_logit_bias){ t->bias[i].token, t->bias[i].bias };
+    p->n_allowed = t->n_allowed;
+    p->allowed = t->n_allowed ? cog_array(int32_t, (size_t)t->n_allowed) : NULL;
+    for (int i = 0; i < t->n_allowed; i++)
+        p->allowed[i] = t->allowed[i];
+    r->n_stop_tokens = t->n_stop;
+    for (int i = 0; i < t->n_stop; i++)
+        r->stop_token[i] = t->stop[i];
 }
 
 static void build_request(cog_request *r, const cog_exchange *x, const cog_params *p)
@@ -81,6 +117,10 @@ static void build_request(cog_request *r, const cog_exchange *x, const cog_param
         .presence_penalty = (float)p->presence_penalty,
         .seed = p->has_seed ? (uint64_t)p->seed : random_seed(),
     };
+    take_tokens(r, &p->tokens);
+    r->ignore_eos = p->ignore_eos;
+    r->keep_stop = p->keep_stop || p->no_stop_trim;
+    r->show_controls = !p->skip_special_tokens;
     r->tenant = tenant_of(x, p->user);
     r->salt = salt_of(x, p->cache_salt);
     r->no_cache = !p->cache_prompt;
@@ -97,6 +137,8 @@ int cog_generate_take_params(cog_generate_job *j, const cog_params *p)
 
     for (int i = 0; i < j->n_requests; i++) {
         build_request(j->requests[i], j->x, p);
+        if (set_least(j, j->requests[i], p) < 0)
+            return COG_EINVAL;
         j->usage.prompt_tokens += j->requests[i]->prompt.n_tokens;
         j->usage.image_tokens += j->requests[i]->prompt.n_image_tokens;
     }

@@ -1,6 +1,8 @@
 """What the API promises about tokens: conformance_tokens.py COGWHEEL DEMO-MODEL. Prints TAP.
 
-line 33 ids out of range  ids_out_of_range; test_tokenize.c ids
+line  6 ranges of fields  test_chat.c ranges, lists_of_tokens; test_server_sampling.c;
+                          here tokens_by_their_ids, nothing_ends_too_soon
+line 33 ids out of range  ids_out_of_range; test_tokenize.c ids, test_server_sampling.c ids_out_of_range
 """
 import json
 import os
@@ -8,7 +10,7 @@ import sys
 
 import pictures
 import tap
-from server import Server, check_error, picture_part, question
+from server import Server, check_error, joined, picture_part, question, stream_chunks
 
 BINARY, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 TEXTS = ('', 'a', ' a', 'a ', 'Is there a blue car?', 'two\nlines\n\nand more', 
@@ -81,9 +83,14 @@ def ids_out_of_range(server):
     for bad in (vocab, vocab + 1, -1, -2**31, 2**31, 2**32, 2**32 + 5, 2**63 - 1, -2**63, 1e300):
         status, headers, data = post(server, '/detokenize', {'tokens': [5, bad, 6]})
         check_error(status, headers, data, 400, 'invalid_value', 'tokens[1]')
-        for fields in ({'logit_bias': {str(bad): 1}}, {'stop_token_ids': [bad]}):
+        for fields, param in (({'logit_bias': {'5': 1, str(bad): 1}}, 'logit_bias'),
+                              ({'stop_token_ids': [5, bad]}, 'stop_token_ids[1]'),
+                              ({'allowed_token_ids': [5, bad]}, 'allowed_token_ids[1]')):
             status, headers, data = server.chat(question('Hello', max_tokens=1, **fields))
-            assert status == 400, (fields, data)
+            check_error(status, headers, data, 400, 'invalid_value', param)
+    status, headers, data = server.chat(question('Hello', max_tokens=1, logit_bias={
+        str(vocab - 1): -100, '0': 100}, stop_token_ids=[0, vocab - 1]))
+    assert status == 200, data
     for bad in ('1', True, None, [1], 1.5, {}):
         status, headers, data = post(server, '/detokenize', {'tokens': [bad]})
         check_error(status, headers, data, 400, 'invalid_type', 'tokens[0]')
@@ -91,7 +98,84 @@ def ids_out_of_range(server):
     check_error(status, headers, data, 400, 'invalid_json')
 
 
-TESTS = [there_and_back, strings_of_tokens, chats_count_as_when_they_are_asked, ids_out_of_range]
+def first_id(server, text):
+    """The first token of a word."""
+    return tokens(server, content=text)['tokens'][0]
+
+
+def answer(server, body, **fields):
+    """Text, finish_reason, stop_reason and number of tokens: the same as a stream and not."""
+    found = []
+    for stream in (False, True):
+        sent = {**body, 'temperature': 0, **fields}
+        if stream:
+            connection, response = server.stream({**sent, 'stream_options': {'include_usage': True}})
+            chunks = stream_chunks(response)
+            connection.close()
+            last = [c['choices'][0] for c in chunks if c['choices']][-1]
+            found.append((joined(chunks), last['finish_reason'], last['stop_reason'],
+                          chunks[-1]['usage']['completion_tokens']))
+        else:
+            status, _, data = server.chat(sent)
+            assert status == 200, data
+            one = data['choices'][0]
+            found.append((one['message']['content'], one['finish_reason'], one['stop_reason'],
+                          data['usage']['completion_tokens']))
+    assert found[0] == found[1], found
+    return found[0]
+
+
+def tokens_by_their_ids(server):
+    """Biases and lists of what is allowed choose the tokens; an id ends an answer."""
+    body = question('What is shown in the image?', picture_part(pictures.scene(1)))
+    plain, finish, reason, n = answer(server, body)
+    assert (finish, reason) == ('stop', None) and n > 4, (plain, n)
+    words = plain.split()
+    first = first_id(server, words[0])
+    text = answer(server, body, logit_bias={str(first): -100}, max_tokens=4)[0]
+    assert text and not text.startswith(words[0]), text
+    cube = first_id(server, 'cube')
+    piece = tokens(server, content='cube', return_token_strs=True)['token_strs'][0]
+    assert answer(server, body, logit_bias={str(cube): 100}, max_tokens=3)[1:] == ('length', None, 3)
+    for more in ({'logit_bias': {str(cube): 100}}, {'allowed_token_ids': [cube]}):
+        text = answer(server, body, max_tokens=5, **more)[0]
+        assert text == (5 * piece).removeprefix(' '), text
+        assert answer(server, body, stop_token_ids=[1, cube], **more) == ('', 'stop', cube, 1)
+        assert answer(server, body, stop_token_ids=[cube], include_stop_str_in_output=True,
+                      **more) == (piece.removeprefix(' '), 'stop', cube, 1)
+        assert answer(server, body, stop_token_ids=[cube], min_tokens=3,
+                      logit_bias={str(cube): 100})[1:] == ('stop', cube, 4)
+
+
+def nothing_ends_too_soon(server):
+    """min_tokens holds back end tokens, stop tokens and stop strings; ignore_eos, end tokens."""
+    body = question('What is shown in the image?', picture_part(pictures.scene(1)))
+    plain, _, _, n = answer(server, body)
+    longer, finish, _, m = answer(server, body, min_tokens=n + 5, max_tokens=n + 9)
+    assert longer.startswith(plain) and m >= n + 5, (plain, longer)
+    assert answer(server, body, min_new_tokens=n + 5, max_tokens=n + 9)[0] == longer
+    _, finish, _, m = answer(server, body, ignore_eos=True, max_tokens=n + 9)
+    assert (finish, m) == ('length', n + 9)
+    text = answer(server, body, ignore_eos=True, max_tokens=n + 1, skip_special_tokens=False)[0]
+    assert text.startswith(plain + '</s>'), text
+    assert answer(server, body, skip_special_tokens=False)[0] == plain
+    letter = next(c for c in plain[1:] if c != ' ')
+    cut = plain[:plain.index(letter)]
+    assert answer(server, body, stop=letter)[:3] == (cut, 'stop', letter)
+    assert answer(server, body, stop=letter, include_stop_str_in_output=True)[:3] == (
+        cut + letter, 'stop', letter)
+    later, _, reason, m = answer(server, body, stop=letter, min_tokens=3)
+    assert plain.startswith(later) and len(later) > len(cut) and m > 3, (later, reason)
+    for fields, code, param in (
+            ({'min_tokens': 5, 'max_tokens': 4}, 'integer_above_max_value', 'min_tokens'),
+            ({'min_new_tokens': 2048}, 'integer_above_max_value', 'min_new_tokens'),
+            ({'min_tokens': 1, 'allowed_token_ids': [2]}, 'invalid_value', 'min_tokens')):
+        status, headers, data = server.chat({**body, **fields})
+        check_error(status, headers, data, 400, code, param)
+
+
+TESTS = [there_and_back, strings_of_tokens, chats_count_as_when_they_are_asked, ids_out_of_range,
+         tokens_by_their_ids, nothing_ends_too_soon]
 tap.need_model(MODEL)
 with Server(BINARY, MODEL) as shared:
     code = tap.run(TESTS, shared)

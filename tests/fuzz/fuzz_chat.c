@@ -79,6 +79,15 @@ static const char *const words[] = {
     "\"presence_penalty\":-2",
     "\"frequency_penalty\":2",
     "\"logit_bias\":{}",
+    "\"logit_bias\":{\"5\":1,\"31999\":-100}",
+    "\"stop_token_ids\":[2,5]",
+    "\"allowed_token_ids\":[7,5,7]",
+    "\"min_tokens\":1",
+    "\"min_new_tokens\":2",
+    "\"ignore_eos\":true",
+    "\"include_stop_str_in_output\":true",
+    "\"no_stop_trim\":true",
+    "\"skip_special_tokens\":false",
     "\"response_format\":{\"type\":\"text\"}",
     "\"user\":\"u\"",
     "\"top_k\":-1",
@@ -145,6 +154,27 @@ static void check_strings(const cog_chat *c)
         REQUIRE(c->ignored.data[i] >= 0x20 && c->ignored.data[i] < 0x7f);
 }
 
+static void check_tokens(const cog_chat *c, const cog_chat_options *opt)
+{
+    const cog_token_lists *t = &c->params.tokens;
+
+    REQUIRE(t->n_bias >= 0 && t->n_bias <= COG_MAX_TOKEN_BIASES && t->n_bias <= opt->vocab);
+    for (int i = 0; i < t->n_bias; i++) {
+        check_range((double)t->bias[i].bias, -100, 100);
+        REQUIRE(t->bias[i].token >= 0 && t->bias[i].token < opt->vocab);
+        REQUIRE(i == 0 || t->bias[i].token > t->bias[i - 1].token);
+    }
+    REQUIRE(t->n_allowed >= 0 && t->n_allowed <= opt->vocab);
+    for (int i = 0; i < t->n_allowed; i++) {
+        REQUIRE(t->allowed[i] >= 0 && t->allowed[i] < opt->vocab);
+        REQUIRE(i == 0 || t->allowed[i] > t->allowed[i - 1]);
+    }
+    REQUIRE(t->n_stop >= 0 && t->n_stop <= COG_MAX_TOKEN_STOPS);
+    for (int i = 0; i < t->n_stop; i++)
+        REQUIRE(t->stop[i] >= 0 && t->stop[i] < opt->vocab);
+    REQUIRE(c->params.min_tokens >= 0 && c->params.min_new_tokens >= 0);
+}
+
 static void check_turns(const cog_chat *c)
 {
     size_t len = 0;
@@ -209,6 +239,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     unsigned flags = fuzz_take(&tail);
     cog_chat_options opt = { .nonce = "f00dcafe0123456789abcdef",
                              .max_n = flags & 1 ? 128 : 4,
+                             .vocab = flags & 16 ? 8 : 32000,
                              .max_images = 1,
                              .image_policy_last = flags & 2,
                              .strict = flags & 4 };
@@ -223,6 +254,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         REQUIRE(rc == 0 && err.code == COG_API_NONE);
         check_numbers(&c, &opt);
         check_strings(&c);
+        check_tokens(&c, &opt);
         check_turns(&c);
         check_picture(&c);
     }

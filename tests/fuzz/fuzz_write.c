@@ -105,7 +105,10 @@ static cog_buf read_stream(const form *f, const cog_buf *out, int *n_events)
 static void check_stream(const form *f, const text *t, const cog_answer_head *head,
                          const cog_answer_usage *usage, unsigned flags)
 {
-    cog_answer_choice finished = { .finish = "stop", .stop_reason = flags & 4 ? "a\"b" : NULL };
+    cog_answer_choice finished = { .finish = "stop",
+                                   .stop_reason = flags & 4 ? "a\"b" : NULL,
+                                   .is_stop_token = flags & 8,
+                                   .stop_token = INT32_MAX };
     cog_answer_stream st;
     cog_buf out = { 0 }, joined;
     int n = 0;

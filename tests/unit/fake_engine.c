@@ -106,7 +106,7 @@ static cog_event *event(const struct fake_request *f, cog_event_type type, int c
     ev->id = f->r->id;
     ev->user = f->r->user;
     ev->choice = choice;
-    ev->stop = -1;
+    ev->stop = ev->stop_token = -1;
     return ev;
 }
 
@@ -128,6 +128,8 @@ static void post_finish(cog_engine *e, struct fake_request *f, cog_finish finish
         cog_event *ev = event(f, COG_EVENT_FINISH, i);
         ev->finish = finish;
         ev->stop = stop;
+        if (finish == COG_FINISH_STOP && stop < 0)
+            ev->stop_token = (int32_t)option(f->script, "stop_token=", -1);
         post(e, ev);
     }
 }
@@ -261,6 +263,7 @@ static void *run(void *arg)
 
 cog_engine *fake_engine_new(void)
 {
+    static const int32_t eos[] = { 2 };
     cog_engine *e = cog_new(cog_engine);
 
     pthread_mutex_init(&e->lock, NULL);
@@ -274,6 +277,8 @@ cog_engine *fake_engine_new(void)
                                  .fingerprint = 0x1234,
                                  .vocab = 256,
                                  .bos = 1,
+                                 .eos = eos,
+                                 .n_eos = 1,
                                  .context = FAKE_CONTEXT,
                                  .image_side = FAKE_SIDE,
                                  .image_tokens = FAKE_IMAGE_TOKENS,
@@ -471,17 +476,6 @@ void cog_prompt_fini(cog_prompt *p)
     *p = (cog_prompt){ 0 };
 }
 
-void cog_request_free(cog_request *r)
-{
-    if (!r)
-        return;
-    cog_prompt_fini(&r->prompt);
-    cog_image_free(r->image);
-    for (int i = 0; i < r->n_stop; i++)
-        cog_free(r->stop[i]);
-    cog_free(r);
-}
-
 static void remember(cog_engine *e, const cog_request *r, const char *text)
 {
     fake_seen *s = &e->seen;
@@ -489,6 +483,16 @@ static void remember(cog_engine *e, const cog_request *r, const char *text)
     snprintf(s->text, sizeof(s->text), "%s", text);
     s->form = (cog_template)r->prompt.tokens[0];
     s->sampling = r->sampling;
+    for (int i = 0; i < r->sampling.n_bias && i < FAKE_SEEN_TOKENS; i++)
+        s->bias[i] = r->sampling.bias[i];
+    for (int i = 0; i < r->sampling.n_allowed && i < FAKE_SEEN_TOKENS; i++)
+        s->allowed[i] = r->sampling.allowed[i];
+    memcpy(s->stop_token, r->stop_token, sizeof(s->stop_token));
+    s->n_stop_tokens = r->n_stop_tokens;
+    s->min_tokens = r->min_tokens;
+    s->ignore_eos = r->ignore_eos;
+    s->keep_stop = r->keep_stop;
+    s->show_controls = r->show_controls;
     s->n = r->n;
     s->max_tokens = r->max_tokens;
     s->n_stop = r->n_stop;

@@ -10,6 +10,7 @@
  *     fail=N    END with COG_EDEVICE after N tokens
  *     hold      no token until the request is cancelled or its deadline passes
  *     utf8      tokens are not ASCII
+ *     stop_token=ID  ended it, when no stop string did
  *     cached=N  tokens of the prompt were found computed
  * A picture is a file that begins with FAKE; "FAKE slow=MS" takes that long to decode; other first
  * words name a fault: EMPTY, UNKNOWN, BROKEN, LARGE, SMALL. */
@@ -21,12 +22,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FAKE_SIDE = 8, FAKE_IMAGE_TOKENS = 18, FAKE_CONTEXT = 4000, FAKE_QUEUE = 4 };
+enum {
+    FAKE_SIDE = 8,
+    FAKE_IMAGE_TOKENS = 18,
+    FAKE_CONTEXT = 4000,
+    FAKE_QUEUE = 4,
+    FAKE_SEEN_TOKENS = 8
+};
 
 typedef struct fake_seen {
     char text[4096]; /* of the prompt: turns as "query|answer|query", cut */
     cog_template form;
-    cog_sampling sampling;
+    cog_sampling sampling; /* but for its lists, whose first members are these */
+    cog_logit_bias bias[FAKE_SEEN_TOKENS];
+    int32_t allowed[FAKE_SEEN_TOKENS];
+    int32_t stop_token[COG_MAX_STOP_TOKENS];
+    int n_stop_tokens, min_tokens;
+    bool ignore_eos, keep_stop, show_controls;
     int n, max_tokens, n_stop, n_prompt, n_image_tokens;
     bool has_image, no_cache;
     cog_sha256 salt;

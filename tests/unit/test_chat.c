@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const cog_chat_options options = { .nonce = "0123456789abcdef",
-                                          .max_n = 8,
-                                          .max_images = 1 };
+static const cog_chat_options options = {
+    .nonce = "0123456789abcdef", .max_n = 8, .vocab = 1000, .max_images = 1
+};
 
 #define MESSAGES "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]"
 
@@ -98,6 +98,54 @@ static void ranges(void **state)
         { "seed", "1e300", type },
         { "stream", "false", NULL },
         { "stream", "1", type },
+        { "logit_bias", "null", NULL },
+        { "logit_bias", "{}", NULL },
+        { "logit_bias", "{\"5\":1}", NULL },
+        { "logit_bias", "{\"0\":-100,\"999\":100}", NULL },
+        { "logit_bias", "{\"999\":0.5}", NULL },
+        { "logit_bias", "{\"1000\":1}", value_ },
+        { "logit_bias", "{\"4294967297\":1}", value_ },
+        { "logit_bias", "{\"18446744073709551621\":1}", value_ },
+        { "logit_bias", "{\"-1\":1}", value_ },
+        { "logit_bias", "{\"05\":1}", value_ },
+        { "logit_bias", "{\"5 \":1}", value_ },
+        { "logit_bias", "{\"5.0\":1}", value_ },
+        { "logit_bias", "{\"\":1}", value_ },
+        { "logit_bias", "{\"cat\":1}", value_ },
+        { "logit_bias", "{\"5\":100.1}", high_num },
+        { "logit_bias", "{\"5\":-100.1}", low_num },
+        { "logit_bias", "{\"5\":1,\"6\":101}", high_num },
+        { "logit_bias", "{\"5\":\"1\"}", type },
+        { "logit_bias", "{\"5\":null}", type },
+        { "logit_bias", "[]", type },
+        { "stop_token_ids", "null", NULL },
+        { "stop_token_ids", "[]", NULL },
+        { "stop_token_ids", "[0,999,5.0,5]", NULL },
+        { "stop_token_ids", "[1000]", value_ },
+        { "stop_token_ids", "[-1]", value_ },
+        { "stop_token_ids", "[1e300]", value_ },
+        { "stop_token_ids", "[\"5\"]", type },
+        { "stop_token_ids", "[1.5]", type },
+        { "stop_token_ids", "5", type },
+        { "allowed_token_ids", "[]", "empty_array" },
+        { "allowed_token_ids", "[0,999,0]", NULL },
+        { "allowed_token_ids", "[1000]", value_ },
+        { "allowed_token_ids", "[true]", type },
+        { "allowed_token_ids", "{}", type },
+        { "min_tokens", "0", NULL },
+        { "min_tokens", "5", NULL },
+        { "min_tokens", "-1", low_int },
+        { "min_tokens", "0.5", type },
+        { "min_tokens", "null", NULL },
+        { "min_new_tokens", "5", NULL },
+        { "min_new_tokens", "-1", low_int },
+        { "ignore_eos", "true", NULL },
+        { "ignore_eos", "1", type },
+        { "include_stop_str_in_output", "true", NULL },
+        { "include_stop_str_in_output", "\"\"", type },
+        { "no_stop_trim", "true", NULL },
+        { "skip_special_tokens", "false", NULL },
+        { "skip_special_tokens", "0", type },
         { "presence_penalty", "-2", NULL },
         { "presence_penalty", "-2.1", low_num },
         { "frequency_penalty", "2.1", high_num },
@@ -151,9 +199,6 @@ static void refused_fields(void **state)
         { "top_logprobs", "5", value_ },
         { "top_logprobs", "21", high_int },
         { "top_logprobs", "-1", low_int },
-        { "logit_bias", "{}", NULL },
-        { "logit_bias", "{\"5\":1}", no },
-        { "logit_bias", "[]", type },
         { "response_format", "{\"type\":\"text\"}", NULL },
         { "response_format", "{\"type\":\"json_object\"}", no },
         { "response_format", "{\"type\":\"json_schema\",\"json_schema\":{}}", no },
@@ -181,19 +226,7 @@ static void refused_fields(void **state)
         { "guided_json", "false", no },
         { "guided_choice", "[]", no },
         { "grounding", "{}", no },
-        { "stop_token_ids", "[]", NULL },
-        { "stop_token_ids", "[1]", no },
-        { "include_stop_str_in_output", "true", no },
-        { "no_stop_trim", "true", no },
-        { "ignore_eos", "false", NULL },
-        { "ignore_eos", "true", no },
-        { "min_tokens", "0", NULL },
-        { "min_tokens", "1", no },
-        { "min_new_tokens", "1", no },
         { "bad_words", "[\"a\"]", no },
-        { "allowed_token_ids", "[1]", no },
-        { "skip_special_tokens", "true", NULL },
-        { "skip_special_tokens", "false", no },
         { "add_generation_prompt", "true", NULL },
         { "add_generation_prompt", "false", no },
         { "continue_final_message", "true", no },
@@ -220,6 +253,61 @@ static void refused_fields(void **state)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         expect_field(cases[i].field, cases[i].value, cases[i].code);
+}
+
+/* An object or array of n members, "MEMBER,MEMBER"; the caller's. */
+static char *many(const char *begin, const char *member, int n, const char *end)
+{
+    cog_buf b = { 0 };
+
+    cog_buf_puts(&b, begin);
+    for (int i = 0; i < n; i++)
+        cog_buf_printf(&b, member, i ? "," : "", i);
+    cog_buf_puts(&b, end);
+    return cog_buf_detach(&b, NULL);
+}
+
+static void lists_of_tokens(void **state)
+{
+    static const char too_many[] = "array_above_max_length";
+    char *biases[] = { many("{", "%s\"%d\":1", 1000, "}"), many("{", "%s\"%d\":1", 1025, "}") };
+    char *stops[] = { many("[", "%s%d", 64, "]"), many("[", "%s%d", 65, "]") };
+    char *allowed[] = { many("[", "%s%d", 1000, "]"), many("[", "%s5", 1001, "]") };
+    cog_chat c;
+    cog_api_error err;
+
+    for (int i = 0; i < 2; i++) {
+        expect_field("logit_bias", biases[i], i ? too_many : NULL);
+        expect_field("stop_token_ids", stops[i], i ? too_many : NULL);
+        expect_field("allowed_token_ids", allowed[i], i ? too_many : NULL);
+        cog_free(biases[i]);
+        cog_free(stops[i]);
+        cog_free(allowed[i]);
+    }
+    expect_code("{" MESSAGES ",\"logit_bias\":{\"5\":1,\"1000\":1}}", value_, "logit_bias");
+    expect_code("{" MESSAGES ",\"logit_bias\":{\"5\":101}}", high_num, "logit_bias");
+    expect_code("{" MESSAGES ",\"stop_token_ids\":[1,2,3,1000]}", value_, "stop_token_ids[3]");
+    expect_code("{" MESSAGES ",\"allowed_token_ids\":[1,-2]}", value_, "allowed_token_ids[1]");
+
+    assert_int_equal(read_body(&c,
+                               "{" MESSAGES ",\"logit_bias\":{\"70\":1.5,\"9\":-100,\"800\":0},"
+                               "\"stop_token_ids\":[7,3],\"allowed_token_ids\":[9,3,9,800,3]}",
+                               &err),
+                     0);
+    assert_int_equal(c.params.tokens.n_bias, 3); /* ascending */
+    assert_int_equal(c.params.tokens.bias[0].token, 9);
+    assert_true(c.params.tokens.bias[0].bias == -100);
+    assert_int_equal(c.params.tokens.bias[1].token, 70);
+    assert_true(c.params.tokens.bias[1].bias == 1.5f);
+    assert_int_equal(c.params.tokens.bias[2].token, 800);
+    assert_int_equal(c.params.tokens.n_stop, 2);
+    assert_int_equal(c.params.tokens.stop[0], 7);
+    assert_int_equal(c.params.tokens.stop[1], 3);
+    assert_int_equal(c.params.tokens.n_allowed, 3); /* each once */
+    assert_int_equal(c.params.tokens.allowed[0], 3);
+    assert_int_equal(c.params.tokens.allowed[1], 9);
+    assert_int_equal(c.params.tokens.allowed[2], 800);
+    cog_chat_fini(&c);
 }
 
 static void ignored_silently(void **state)
@@ -277,6 +365,10 @@ static void defaults(void **state)
     assert_int_equal(cog_chat_max_tokens(&c), 0);
     assert_int_equal(c.form, COG_CHAT_FORM_DEFAULT);
     assert_int_equal(c.params.n_stop, 0);
+    assert_int_equal(c.params.tokens.n_bias + c.params.tokens.n_stop + c.params.tokens.n_allowed,
+                     0);
+    assert_true(c.params.skip_special_tokens && !c.params.ignore_eos);
+    assert_true(!c.params.keep_stop && !c.params.no_stop_trim);
     assert_null(c.picture.base64);
     cog_chat_fini(&c);
 }
@@ -542,6 +634,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranges),
         cmocka_unit_test(refused_fields),
+        cmocka_unit_test(lists_of_tokens),
         cmocka_unit_test(ignored_silently),
         cmocka_unit_test(tools_with_none),
         cmocka_unit_test(defaults),

@@ -133,12 +133,29 @@ static void streams(void **state)
     cog_buf_fini(&out);
 }
 
+static void a_stop_token_is_a_number(void **state)
+{
+    const cog_answer_choice c = { .finish = "stop", .is_stop_token = true, .stop_token = 0 };
+    cog_answer_stream st;
+    cog_buf out = { 0 };
+
+    cog_chat_write_response(&out, &head, &c, 1, &usage);
+    assert_non_null(strstr(out.data, "\"finish_reason\":\"stop\",\"stop_reason\":0}"));
+    cog_buf_clear(&out);
+    cog_chat_stream_init(&st, &head, false, false);
+    cog_chat_stream_finish(&out, &st, 0, &c, &usage);
+    assert_non_null(strstr(out.data, "\"finish_reason\":\"stop\",\"stop_reason\":0}"));
+    cog_answer_stream_fini(&st);
+    cog_buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole),
         cmocka_unit_test(metrics_go_out_once),
         cmocka_unit_test(streams),
+        cmocka_unit_test(a_stop_token_is_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
