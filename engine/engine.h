@@ -286,6 +286,8 @@ typedef struct cog_request {
                              share their prompt all the same */
     uint64_t tenant;      /* whose turn it uses: tenants are served evenly */
     int priority;         /* -100..100, smaller first */
+    /* The text goes on where the prompt's ends: a space before its first word is kept. */
+    bool continues_prompt;
 } cog_request;
 
 void cog_request_free(cog_request *r); /* with all it owns; NULL is fine */

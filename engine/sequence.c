@@ -26,6 +26,7 @@ static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block)
     cog_stops_init(&q->stops, r->stop, r->n_stop);
     q->stops.keeps = r->keep_stop;
     q->detok.shows_controls = r->show_controls;
+    q->detok.started = r->continues_prompt;
 }
 
 cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block,

@@ -121,12 +121,17 @@ int cog_chat_prompt_nonce(char nonce[COG_NONCE_SIZE], const char *id, cog_api_er
     return 0;
 }
 
+int cog_chat_prompt_max_n(const cog_server *s)
+{
+    return s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES;
+}
+
 cog_chat_options cog_chat_prompt_options(const cog_server *s, const char *nonce)
 {
     return (cog_chat_options){
         .nonce = nonce,
         .vocab = cog_engine_get_info(s->engine)->vocab,
-        .max_n = s->cfg.max_n < COG_MAX_CHOICES ? s->cfg.max_n : COG_MAX_CHOICES,
+        .max_n = cog_chat_prompt_max_n(s),
         .max_images = s->cfg.max_images,
         .image_policy_last = s->cfg.image_policy_last,
         .takes_web = s->fetcher != NULL,

@@ -17,6 +17,9 @@ enum {
 /* Draws a nonce for the scan of a body: for each request, so that none can use another's. */
 int cog_chat_prompt_nonce(char nonce[COG_NONCE_SIZE], const char *id, cog_api_error *err);
 
+/* The most choices that a request may ask for. */
+int cog_chat_prompt_max_n(const cog_server *s);
+
 /* What the server's configuration says about chats. */
 cog_chat_options cog_chat_prompt_options(const cog_server *s, const char *nonce);
 

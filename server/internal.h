@@ -306,6 +306,9 @@ bool cog_auth_count_prompt(cog_exchange *x, int n_tokens, cog_api_error *err);
 /* chat.c */
 void cog_chat_begin(cog_exchange *x);
 
+/* completions.c */
+void cog_completions_begin(cog_exchange *x);
+
 /* tokens.c */
 void cog_tokens_tokenize(cog_exchange *x);
 void cog_tokens_detokenize(cog_exchange *x);

@@ -35,7 +35,7 @@ struct cog_engine {
     void *notify_arg;
     struct fake_request *live;
     int n_waiting, n_accepted, n_cancelled, n_live;
-    fake_seen seen;
+    fake_seen seen, before;
 };
 
 static atomic_int decoded;
@@ -371,6 +371,14 @@ fake_seen fake_engine_seen(cog_engine *e)
     return seen;
 }
 
+fake_seen fake_engine_seen_before(cog_engine *e)
+{
+    fake_seen seen;
+
+    LOCKED(e, seen = e->before);
+    return seen;
+}
+
 /* ------------------------------------------------------------------ engine.h */
 
 void cog_engine_close(cog_engine *e)
@@ -480,6 +488,7 @@ static void remember(cog_engine *e, const cog_request *r, const char *text)
 {
     fake_seen *s = &e->seen;
 
+    e->before = e->seen;
     snprintf(s->text, sizeof(s->text), "%s", text);
     s->form = (cog_template)r->prompt.tokens[0];
     s->sampling = r->sampling;
@@ -500,6 +509,7 @@ static void remember(cog_engine *e, const cog_request *r, const char *text)
     s->n_image_tokens = r->prompt.n_image_tokens;
     s->has_image = r->image != NULL;
     s->no_cache = r->no_cache;
+    s->continues_prompt = r->continues_prompt;
     s->salt = r->salt;
     s->tenant = r->tenant;
     s->priority = r->priority;

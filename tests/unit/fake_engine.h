@@ -40,7 +40,7 @@ typedef struct fake_seen {
     int n_stop_tokens, min_tokens;
     bool ignore_eos, keep_stop, show_controls;
     int n, max_tokens, n_stop, n_prompt, n_image_tokens;
-    bool has_image, no_cache;
+    bool has_image, no_cache, continues_prompt;
     cog_sha256 salt;
     uint64_t tenant;
     int priority;
@@ -61,5 +61,6 @@ int fake_engine_take_max_decoding(void);   /* most pictures decoded at a time si
 int fake_engine_decoding(void);            /* pictures being decoded now */
 int fake_engine_decoded(void);             /* pictures of the whole program */
 fake_seen fake_engine_seen(cog_engine *e); /* the last accepted request */
+fake_seen fake_engine_seen_before(cog_engine *e); /* the one before it */
 
 #endif

@@ -1,0 +1,232 @@
+/* Bodies of completion requests, and their answers' text. */
+#include "tests/unit/unit.h"
+
+#include "base/alloc.h"
+#include "proto/completion.h"
+#include "proto/completion_write.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { VOCAB = 1000 };
+
+static const cog_completion_options defaults = {
+    .nonce = "0123456789abcdef0123456789abcdef",
+    .max_n = 8,
+    .max_prompts = 3,
+    .vocab = VOCAB,
+};
+
+static cog_completion understood(const char *body)
+{
+    cog_api_error err = { 0 };
+    cog_completion c;
+
+    if (cog_completion_init(&c, body, strlen(body), &defaults, &err) < 0)
+        fail_msg("%s: %s %s", body, cog_api_error_name(err.code), err.message);
+    return c;
+}
+
+static void bad_bodies(void **state)
+{
+    static const struct {
+        const char *body, *code, *param;
+    } cases[] = {
+        { "", "invalid_json", "" },
+        { "[]", "invalid_json", "" },
+        { "{}", "missing_required_parameter", "prompt" },
+        { "{\"prompt\":null}", "missing_required_parameter", "prompt" },
+        { "{\"prompt\":1}", "invalid_type", "prompt" },
+        { "{\"prompt\":{}}", "invalid_type", "prompt" },
+        { "{\"prompt\":true}", "invalid_type", "prompt" },
+        { "{\"prompt\":[]}", "empty_array", "prompt" },
+        { "{\"prompt\":[null]}", "invalid_type", "prompt[0]" },
+        { "{\"prompt\":[{}]}", "invalid_type", "prompt[0]" },
+        { "{\"prompt\":[\"a\",1]}", "invalid_type", "prompt[1]" },
+        { "{\"prompt\":[\"a\",[1]]}", "invalid_type", "prompt[1]" },
+        { "{\"prompt\":[[1],\"a\"]}", "invalid_type", "prompt[1]" },
+        { "{\"prompt\":[[1],2]}", "invalid_type", "prompt[1]" },
+        { "{\"prompt\":[1,\"a\"]}", "invalid_type", "prompt[1]" },
+        { "{\"prompt\":[1,2.5]}", "invalid_type", "prompt[1]" },
+        { "{\"prompt\":[1,[2]]}", "invalid_type", "prompt[1]" },
+        { "{\"prompt\":[[1],[]]}", "empty_array", "prompt[1]" },
+        { "{\"prompt\":[5,1000]}", "invalid_value", "prompt[1]" },
+        { "{\"prompt\":[5,-1]}", "invalid_value", "prompt[1]" },
+        { "{\"prompt\":[1e300]}", "invalid_value", "prompt[0]" },
+        { "{\"prompt\":[[5],[6,1000]]}", "invalid_value", "prompt[1][1]" },
+        { "{\"prompt\":[\"a\",\"b\",\"c\",\"d\"]}", "array_above_max_length", "prompt" },
+        { "{\"prompt\":[[1],[1],[1],[1]]}", "array_above_max_length", "prompt" },
+        { "{\"prompt\":\"a\",\"max_tokens\":-1}", "integer_below_min_value", "max_tokens" },
+        { "{\"prompt\":\"a\",\"max_tokens\":0}", "integer_below_min_value", "max_tokens" },
+        { "{\"prompt\":\"a\",\"max_tokens\":0,\"echo\":false}", "integer_below_min_value",
+          "max_tokens" },
+        { "{\"prompt\":\"a\",\"max_tokens\":\"1\"}", "invalid_type", "max_tokens" },
+        { "{\"prompt\":\"a\",\"echo\":1}", "invalid_type", "echo" },
+        { "{\"prompt\":\"a\",\"suffix\":\"b\"}", "unsupported_parameter", "suffix" },
+        { "{\"prompt\":\"a\",\"suffix\":1}", "invalid_type", "suffix" },
+        { "{\"prompt\":\"a\",\"logprobs\":0}", "unsupported_parameter", "logprobs" },
+        { "{\"prompt\":\"a\",\"logprobs\":true}", "invalid_type", "logprobs" },
+        { "{\"prompt\":\"a\",\"best_of\":2}", "unsupported_parameter", "best_of" },
+        { "{\"prompt\":\"a\",\"add_special_tokens\":false}", "unsupported_parameter",
+          "add_special_tokens" },
+        { "{\"prompt\":\"a\",\"n\":9}", "integer_above_max_value", "n" },
+        { "{\"prompt\":\"a\",\"temperature\":2.1}", "decimal_above_max_value", "temperature" },
+        { "{\"prompt\":\"a\",\"stop\":\"\"}", "invalid_value", "stop" },
+        { "{\"prompt\":\"a\",\"stream_options\":{}}", "invalid_value", "stream_options" },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cog_api_error err = { 0 };
+        cog_completion c;
+        int rc = cog_completion_init(&c, cases[i].body, strlen(cases[i].body), &defaults, &err);
+
+        if (rc == 0 || strcmp(cog_api_error_name(err.code), cases[i].code) != 0 ||
+            strcmp(err.param, cases[i].param) != 0)
+            fail_msg("%s: %s %s", cases[i].body, cog_api_error_name(err.code), err.param);
+        cog_completion_fini(&c);
+    }
+}
+
+static void forms_of_prompts(void **state)
+{
+    cog_completion c = understood("{\"prompt\":\"a \\u00fc\"}");
+
+    assert_int_equal(c.n_prompts, 1);
+    assert_int_equal(c.prompts[0].text_len, 4);
+    assert_memory_equal(c.prompts[0].text, "a \xc3\xbc", 4);
+    assert_string_equal(c.prompts[0].param, "prompt");
+    cog_completion_fini(&c);
+
+    c = understood("{\"prompt\":[\"a\",\"\",\"c\"]}");
+    assert_int_equal(c.n_prompts, 3);
+    assert_string_equal(c.prompts[0].text, "a");
+    assert_string_equal(c.prompts[1].text, "");
+    assert_string_equal(c.prompts[2].text, "c");
+    assert_string_equal(c.prompts[2].param, "prompt[2]");
+    cog_completion_fini(&c);
+
+    c = understood("{\"prompt\":[5,6.0,999]}");
+    assert_int_equal(c.n_prompts, 1);
+    assert_null(c.prompts[0].text);
+    assert_int_equal(c.prompts[0].n_tokens, 3);
+    assert_int_equal(c.prompts[0].tokens[1], 6);
+    assert_int_equal(c.prompts[0].tokens[2], 999);
+    assert_string_equal(c.prompts[0].param, "prompt");
+    cog_completion_fini(&c);
+
+    c = understood("{\"prompt\":[[5],[0,7]]}");
+    assert_int_equal(c.n_prompts, 2);
+    assert_int_equal(c.prompts[0].n_tokens, 1);
+    assert_int_equal(c.prompts[1].n_tokens, 2);
+    assert_int_equal(c.prompts[1].tokens[1], 7);
+    assert_string_equal(c.prompts[1].param, "prompt[1]");
+    cog_completion_fini(&c);
+}
+
+static void limits_of_output(void **state)
+{
+    static const struct {
+        const char *body;
+        int64_t tokens;
+    } cases[] = {
+        { "{\"prompt\":\"a\"}", 16 },
+        { "{\"prompt\":\"a\",\"max_tokens\":null}", 16 },
+        { "{\"prompt\":\"a\",\"max_tokens\":3}", 3 },
+        { "{\"prompt\":\"a\",\"max_tokens\":4294967295}", 4294967295 },
+        { "{\"prompt\":\"a\",\"n_predict\":5}", 5 },
+        { "{\"prompt\":\"a\",\"n_predict\":5,\"max_tokens\":3}", 3 },
+        { "{\"prompt\":\"a\",\"max_tokens\":0,\"echo\":true}", 0 },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cog_completion c = understood(cases[i].body);
+
+        if (cog_completion_max_tokens(&c) != cases[i].tokens)
+            fail_msg("%s: %lld", cases[i].body, (long long)cog_completion_max_tokens(&c));
+        cog_completion_fini(&c);
+    }
+}
+
+static void other_fields(void **state)
+{
+    cog_completion c =
+        understood("{\"prompt\":\"a\",\"echo\":true,\"n\":2,\"temperature\":0,\"seed\":7,"
+                   "\"stop\":[\"x\"],\"user\":\"u\",\"best_of\":1,\"suffix\":\"\","
+                   "\"logprobs\":null,\"add_special_tokens\":true,\"top_k\":3,\"messages\":1,"
+                   "\"metadata\":{}}");
+    cog_completion_options strict = defaults;
+    cog_api_error err = { 0 };
+
+    assert_true(c.echo);
+    assert_int_equal(c.params.n, 2);
+    assert_true(c.params.temperature == 0 && c.params.top_p == 1);
+    assert_true(c.params.has_seed && c.params.seed == 7);
+    assert_string_equal(c.params.stop[0], "x");
+    assert_int_equal(c.params.top_k, 3);
+    assert_string_equal(c.ignored.data, "messages");
+    cog_completion_fini(&c);
+    strict.strict = true;
+    assert_true(cog_completion_init(&c, "{\"prompt\":\"a\",\"x\":1}", 20, &strict, &err) < 0);
+    assert_string_equal(cog_api_error_name(err.code), "unknown_parameter");
+    cog_completion_fini(&c);
+}
+
+/* ------------------------------------------------------------------ answers */
+
+#define HEAD \
+    "\"object\":\"text_completion\",\"created\":1,\"model\":\"m\",\"system_fingerprint\":\"fp\""
+
+static const cog_answer_head head = { .id = "i", .created = 1, .model = "m", .fingerprint = "fp" };
+
+static void whole(void **state)
+{
+    cog_answer_choice choices[2] = { { .finish = "stop", .stop_reason = "s" },
+                                     { .finish = "length" } };
+    const cog_answer_usage usage = { .prompt_tokens = 3, .completion_tokens = 2 };
+    cog_buf out = { 0 };
+
+    cog_buf_puts(&choices[0].text, "a\"");
+    cog_completion_write(&out, &head, choices, 2, &usage);
+    assert_non_null(strstr(
+        out.data, "{\"id\":\"cmpl-i\"," HEAD ",\"choices\":["
+                  "{\"index\":0,\"text\":\"a\\\"\",\"logprobs\":null,\"finish_reason\":\"stop\","
+                  "\"stop_reason\":\"s\"},"
+                  "{\"index\":1,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"length\","
+                  "\"stop_reason\":null}],\"usage\":{\"prompt_tokens\":3,"));
+    cog_buf_fini(&choices[0].text);
+    cog_buf_fini(&out);
+}
+
+static void streamed(void **state)
+{
+    const cog_answer_choice choice = { .finish = "length" };
+    const cog_answer_usage usage = { 0 };
+    cog_answer_stream st;
+    cog_buf out = { 0 };
+
+    cog_completion_stream_init(&st, &head, false, false);
+    cog_completion_stream_text(&out, &st, 5, "a\n", 2, &usage);
+    cog_completion_stream_finish(&out, &st, 5, &choice, &usage);
+    cog_answer_stream_end(&out, &st, &usage);
+    assert_string_equal(
+        out.data, "data: {\"id\":\"cmpl-i\"," HEAD ",\"choices\":[{\"index\":5,\"text\":\"a\\n\","
+                  "\"logprobs\":null,\"finish_reason\":null}]}\n\n"
+                  "data: {\"id\":\"cmpl-i\"," HEAD ",\"choices\":[{\"index\":5,\"text\":\"\","
+                  "\"logprobs\":null,\"finish_reason\":\"length\",\"stop_reason\":null}]}\n\n"
+                  "data: [DONE]\n\n");
+    cog_answer_stream_fini(&st);
+    cog_buf_fini(&out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_bodies),
+        cmocka_unit_test(forms_of_prompts),
+        cmocka_unit_test(limits_of_output),
+        cmocka_unit_test(other_fields),
+        cmocka_unit_test(whole),
+        cmocka_unit_test(streamed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
