@@ -42,6 +42,8 @@ void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kin
     cog_json_write_string(out, head->model);
     cog_buf_puts(out, ",\"system_fingerprint\":");
     cog_json_write_string(out, head->fingerprint);
+    if (head->image_width)
+        cog_buf_printf(out, ",\"image_sizes\":[[%d,%d]]", head->image_width, head->image_height);
     cog_buf_puts(out, ",\"choices\":[");
 }
 
@@ -60,6 +62,10 @@ void cog_answer_finish(cog_buf *out, const cog_answer_choice *c)
         cog_buf_printf(out, "%d", (int)c->stop_token);
     else
         cog_json_write_string(out, c->stop_reason);
+    if (c->grounding.len) {
+        cog_buf_puts(out, ",\"grounding\":");
+        cog_buf_add(out, c->grounding.data, c->grounding.len);
+    }
     cog_buf_puts(out, "}");
 }
 

@@ -14,6 +14,7 @@ typedef struct cog_answer_head {
     const char *id;  /* of the request: without "chatcmpl-" */
     int64_t created; /* Unix seconds */
     const char *model, *fingerprint;
+    int image_width, image_height; /* told where boxes are; 0: not */
 } cog_answer_head;
 
 /* Where the time of a request with one choice went, in milliseconds. */
@@ -38,6 +39,7 @@ typedef struct cog_answer_choice {
     const char *stop_reason; /* the stop string that matched; NULL: none did */
     bool is_stop_token;      /* it was a token, */
     int32_t stop_token;      /* this one */
+    cog_buf grounding;       /* the boxes as JSON, when it is finished; empty: not asked for */
 } cog_answer_choice;
 
 /* A whole answer from its beginning up to the first choice, and from behind the last to the end.
@@ -45,7 +47,7 @@ typedef struct cog_answer_choice {
 void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kind,
                       const char *object);
 void cog_answer_end(cog_buf *out, const cog_answer_usage *usage);
-/* "finish_reason" and "stop_reason" of a choice, up to its end. */
+/* "finish_reason", "stop_reason" and "grounding" of a choice, up to its end. */
 void cog_answer_finish(cog_buf *out, const cog_answer_choice *c);
 
 /* A stream's constant parts, written once: per chunk only the text is escaped. */

@@ -37,6 +37,7 @@ static const cog_field fields[] = {
     { "top_logprobs", COG_FIELD_INT, COG_FIELD_CUSTOM, 0, 0, 20, false, 0 },
     CUSTOM("template_version", COG_FIELD_STRING),
     CUSTOM("chat_template_kwargs", COG_FIELD_OBJECT),
+    CUSTOM("grounding", COG_FIELD_ANY),
 
     CUSTOM("tools", COG_FIELD_ARRAY),
     CUSTOM("tool_choice", COG_FIELD_ANY),
@@ -49,7 +50,6 @@ static const cog_field fields[] = {
     REFUSE("add_generation_prompt", COG_FIELD_BOOL, 1),
     REFUSE("continue_final_message", COG_FIELD_BOOL, 0),
     REFUSE("echo", COG_FIELD_BOOL, 0),
-    REFUSE("grounding", COG_FIELD_ANY, 0),
     REFUSE("chat_template", COG_FIELD_ANY, NO_HARMLESS_VALUE),
 
     IGNORE("reasoning_effort"),
@@ -123,6 +123,16 @@ static int read_modalities(const cog_chat *c, cog_api_error *err)
     return 0;
 }
 
+static int read_grounding(cog_chat *c, cog_api_error *err)
+{
+    if (cog_grounding_read_field(&c->grounding, get(c->root, "grounding"), err) < 0)
+        return COG_EINVAL;
+    if (c->grounding == COG_GROUNDING_OFF || c->picture.kind != COG_PICTURE_NONE)
+        return 0;
+    return cog_api_error_set(err, COG_API_INVALID_VALUE, "grounding",
+                             "Invalid 'grounding': it needs a picture, and the request has none.");
+}
+
 static int read_custom(cog_chat *c, cog_api_error *err)
 {
     const json_t *kwargs = get(c->root, "chat_template_kwargs");
@@ -135,7 +145,8 @@ static int read_custom(cog_chat *c, cog_api_error *err)
                   "chat_template_kwargs.template_version", err) < 0 ||
         read_form(c, get(c->root, "template_version"), "template_version", err) < 0 ||
         read_tools(c, "tools", "tool_choice", err) < 0 ||
-        read_tools(c, "functions", "function_call", err) < 0 || read_modalities(c, err) < 0)
+        read_tools(c, "functions", "function_call", err) < 0 || read_modalities(c, err) < 0 ||
+        read_grounding(c, err) < 0)
         return COG_EINVAL;
     return 0;
 }

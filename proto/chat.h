@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "proto/api_error.h"
+#include "proto/grounding.h"
 #include "proto/json_scan.h"
 #include "proto/params.h"
 
@@ -64,6 +65,7 @@ typedef struct cog_chat {
     cog_params params;
     int64_t max_completion_tokens, max_tokens; /* 0: absent */
     cog_chat_form form;
+    cog_grounding_format grounding; /* how to tell the boxes; with a picture only */
 
     cog_chat_turn *turns; /* the last one is to be answered */
     int n_turns;

@@ -309,10 +309,11 @@ static void write_box(cog_buf *out, const cog_grounding_view *view, const cog_gr
     cog_buf_puts(out, "}");
 }
 
-int cog_grounding_write(cog_buf *out, const cog_grounding_view *view, const char *text, size_t len)
+cog_grounding_count cog_grounding_write(cog_buf *out, const cog_grounding_view *view,
+                                        const char *text, size_t len)
 {
     cog_grounding g;
-    int n_broken;
+    cog_grounding_count count;
 
     cog_grounding_find(&g, text, len);
     cog_buf_puts(out, "[");
@@ -329,7 +330,7 @@ int cog_grounding_write(cog_buf *out, const cog_grounding_view *view, const char
         cog_buf_puts(out, "]}");
     }
     cog_buf_puts(out, "]");
-    n_broken = g.n_broken;
+    count = (cog_grounding_count){ g.n_boxes, g.n_broken };
     cog_grounding_fini(&g);
-    return n_broken;
+    return count;
 }

@@ -21,9 +21,9 @@ typedef struct cog_grounding_box {
 } cog_grounding_box;
 
 /* A phrase with its boxes. The phrase is the nearest group of words before the boxes: back to an
- * article or a number, which belongs to it, else to a preposition, a conjunction or a form of "to
- * be", which do not; never across punctuation or other boxes. It may be empty, and then lies where
- * the boxes begin. */
+ * article or a number, which belongs to it, else up to a preposition, a conjunction or a form of
+ * "to be", which do not; never across punctuation or other boxes. It may be empty, and then lies
+ * where the boxes begin. */
 typedef struct cog_grounding_item {
     size_t start, end; /* the phrase: bytes of the text, on character boundaries */
     int first, n;      /* boxes; n >= 1 */
@@ -56,7 +56,12 @@ typedef struct cog_grounding_view {
 /* The request's field: true, false, or an object with a format. v may be NULL. */
 int cog_grounding_read_field(cog_grounding_format *out, const struct json_t *v, cog_api_error *err);
 
-/* Adds the boxes in a text as a JSON array; the number of those that were left out. */
-int cog_grounding_write(cog_buf *out, const cog_grounding_view *view, const char *text, size_t len);
+typedef struct cog_grounding_count {
+    int n_boxes, n_broken;
+} cog_grounding_count;
+
+/* Adds the boxes in a text as a JSON array; how many it has, and how many were left out. */
+cog_grounding_count cog_grounding_write(cog_buf *out, const cog_grounding_view *view,
+                                        const char *text, size_t len);
 
 #endif

@@ -30,6 +30,7 @@ static int understand(cog_generate_job *j)
     j->picture = c->picture.kind == COG_PICTURE_NONE ? NULL : &c->picture;
     j->ignored = c->ignored;
     c->ignored = (cog_buf){ 0 };
+    j->boxes.format = c->grounding;
     return cog_generate_take_params(j, &c->params);
 }
 

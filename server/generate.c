@@ -222,8 +222,10 @@ void cog_generate_fini(cog_exchange *x)
     cog_free(j->requests);
     for (int i = 0; i < j->n_stop; i++)
         cog_free(j->stop[i]);
-    for (int i = 0; j->choices && i < j->n_requests * j->n; i++)
+    for (int i = 0; j->choices && i < j->n_requests * j->n; i++) {
         cog_buf_fini(&j->choices[i].text);
+        cog_buf_fini(&j->choices[i].grounding);
+    }
     cog_free(j->choices);
     cog_free(j->pace);
     cog_buf_fini(&j->ignored);

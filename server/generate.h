@@ -80,6 +80,7 @@ struct cog_generate_job {
     bool has_metrics;           /* the answer has them */
     const char *request_id;     /* from the body, checked; the route's. NULL: none */
     cog_buf ignored;            /* for x-ignored-parameters */
+    cog_grounding_view boxes;   /* how to tell them; the size is known when the picture is */
     cog_answer_choice *choices; /* [n_requests * n]; a text they have already begins the answer */
     cog_pace *pace;             /* [n_requests * n] */
     cog_answer_usage usage;

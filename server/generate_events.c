@@ -14,21 +14,25 @@ static int n_choices(const cog_generate_job *j)
     return j->n_requests * j->n;
 }
 
-static cog_answer_head head_of(const cog_exchange *x)
+static cog_answer_head head_of(const cog_generate_job *j)
 {
+    const cog_exchange *x = j->x;
     cog_server *s = x->server;
+    bool has_boxes = j->boxes.format != COG_GROUNDING_OFF;
 
     return (cog_answer_head){ .id = x->id,
                               .created = (int64_t)time(NULL),
                               .model = s->cfg.served_names[0],
-                              .fingerprint = cog_status_fingerprint(s) };
+                              .fingerprint = cog_status_fingerprint(s),
+                              .image_width = has_boxes ? j->boxes.width : 0,
+                              .image_height = has_boxes ? j->boxes.height : 0 };
 }
 
 /* The roles go out together with the first token: a chunk before it would make the time to first
  * token that clients measure a lie. */
 static void begin_stream(cog_generate_job *j)
 {
-    cog_answer_head head = head_of(j->x);
+    cog_answer_head head = head_of(j);
 
     if (j->has_roles)
         return;
@@ -56,14 +60,25 @@ static void on_text(cog_generate_job *j, int choice, const cog_event *ev)
 {
     count_token(j, choice, ev);
     j->usage.completion_tokens += ev->n_tokens;
-    if (!j->stream) {
-        cog_buf_add(&j->choices[choice].text, ev->text, ev->text_len);
-        return;
+    if (j->stream) {
+        begin_stream(j);
+        if (ev->text_len)
+            j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len, &j->usage);
+        cog_exchange_send(j->x);
     }
-    begin_stream(j);
-    if (ev->text_len)
-        j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len, &j->usage);
-    cog_exchange_send(j->x);
+    if (!j->stream || j->boxes.format != COG_GROUNDING_OFF)
+        cog_buf_add(&j->choices[choice].text, ev->text, ev->text_len);
+}
+
+/* The text is whole. */
+static void find_boxes(cog_generate_job *j, cog_answer_choice *c)
+{
+    cog_grounding_count count;
+
+    if (j->boxes.format == COG_GROUNDING_OFF)
+        return;
+    count = cog_grounding_write(&c->grounding, &j->boxes, c->text.data, c->text.len);
+    cog_metrics_boxes(&j->x->server->metrics, &count);
 }
 
 /* The last chunk tells the metrics, which only the END has. */
@@ -86,6 +101,7 @@ static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
     c->stop_reason = ev->stop >= 0 && ev->stop < j->n_stop ? j->stop[ev->stop] : NULL;
     c->is_stop_token = ev->stop_token >= 0;
     c->stop_token = ev->stop_token;
+    find_boxes(j, c);
     if (!j->stream || is_finish_late(j))
         return;
     begin_stream(j);
@@ -102,7 +118,7 @@ static void answer_whole(cog_generate_job *j)
 {
     cog_exchange *x = j->x;
     const cog_usage *u = &j->spent;
-    cog_answer_head head = head_of(x);
+    cog_answer_head head = head_of(j);
 
     x->reply.status = 200;
     x->reply.type = "application/json";

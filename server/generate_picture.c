@@ -114,9 +114,11 @@ static void after_decode(cog_decode *d)
     cog_exchange *x = j->x;
 
     x->server->n_preparing--;
-    if (d->image)
-        x->record.image_pixels =
-            (uint64_t)d->image->source_width * (uint64_t)d->image->source_height;
+    if (d->image) {
+        j->boxes.width = d->image->source_width;
+        j->boxes.height = d->image->source_height;
+        x->record.image_pixels = (uint64_t)j->boxes.width * (uint64_t)j->boxes.height;
+    }
     check_decode(j);
     cog_metrics_picture(x, j->err.code, d->status == COG_DECODE_CANCELED);
     j->requests[0]->image = d->image;

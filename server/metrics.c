@@ -101,6 +101,12 @@ void cog_metrics_picture(cog_exchange *x, cog_api_code code, bool is_abandoned)
         cog_histogram_add(&m->image_pixels, (double)r->image_pixels);
 }
 
+void cog_metrics_boxes(cog_metrics *m, const cog_grounding_count *count)
+{
+    m->boxes += (uint64_t)count->n_boxes;
+    m->broken_boxes += (uint64_t)count->n_broken;
+}
+
 void cog_metrics_http(cog_exchange *x)
 {
     cog_handler_sums *h = &x->server->metrics.http[cog_route_index(x->route)][x->record.method];

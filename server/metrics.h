@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/histogram.h"
+#include "proto/grounding.h"
 #include "server/record.h"
 
 #include <stdint.h>
@@ -33,6 +34,7 @@ typedef struct cog_metrics {
     uint64_t images[COG_N_FORMATS][COG_API_N_CODES]; /* by what was answered about it; NONE: fine */
     uint64_t abandoned_images[COG_N_FORMATS];
     cog_histogram image_pixels;
+    uint64_t boxes, broken_boxes; /* of answers whose boxes were asked for */
     cog_histogram stage[COG_N_AT];
     cog_handler_sums http[COG_MAX_HANDLERS][COG_N_METHODS];
 
@@ -60,6 +62,8 @@ void cog_metrics_begin(struct cog_exchange *x);
 void cog_metrics_gap(cog_metrics *m, uint64_t gap_ns, int n_tokens);
 /* A picture was decoded, or refused, or nobody waits for it any more. */
 void cog_metrics_picture(struct cog_exchange *x, cog_api_code code, bool is_abandoned);
+/* The boxes of an answer were asked for. */
+void cog_metrics_boxes(cog_metrics *m, const cog_grounding_count *count);
 /* The connection is done with the exchange. */
 void cog_metrics_http(struct cog_exchange *x);
 /* Nothing runs any more; its record is closed. */

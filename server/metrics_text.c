@@ -354,6 +354,10 @@ static void write_pictures(page *p)
             "Picture files that were found there and not decoded.");
     counter(p, "cogwheel_image_workers_died_total", NULL, decoder.n_died,
             "Helpers that died, were too slow or broke their rules.");
+    cog_prom_family(p->out, "cogwheel_boxes_total", "counter",
+                    "Boxes in answers that were asked for them; broken: left out.");
+    labelled(p, "cogwheel_boxes_total", "result", "ok", p->m->boxes);
+    labelled(p, "cogwheel_boxes_total", "result", "broken", p->m->broken_boxes);
     histogram(p, "cogwheel_image_pixels", NULL, &p->m->image_pixels, "Pixels of a decoded file.");
     counter(p, "cogwheel_image_tokens_total", NULL, st->image_tokens, "Picture tokens of prompts.");
     counter(p, "cogwheel_image_tokens_cached_total", NULL, st->image_tokens_cached,

@@ -84,10 +84,12 @@ static void require_number(const json_t *box, const char *name, const cog_ground
 static void check_write(const cog_grounding *g, const char *text, size_t len,
                         const cog_grounding_view *view)
 {
+    cog_grounding_count count;
     cog_buf out = { 0 };
     json_t *root;
 
-    REQUIRE(cog_grounding_write(&out, view, text, len) == g->n_broken);
+    count = cog_grounding_write(&out, view, text, len);
+    REQUIRE(count.n_boxes == g->n_boxes && count.n_broken == g->n_broken);
     root = fuzz_parse(out.data, out.len);
     REQUIRE(json_array_size(root) == (size_t)g->n_items);
     for (int i = 0; i < g->n_items; i++) {

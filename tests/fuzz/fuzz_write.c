@@ -188,7 +188,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     unsigned flags = fuzz_take(&tail);
     text t = { (const char *)bytes, tail.len, cog_alloc(3 * tail.len + 1, 1), 0 };
     cog_answer_usage usage = { .prompt_tokens = 7, .image_tokens = 3, .completion_tokens = 2 };
-    cog_answer_head head = { "id", 1700000000, NULL, "fp" };
+    cog_answer_head head = { .id = "id",
+                             .created = 1700000000,
+                             .fingerprint = "fp",
+                             .image_width = flags & 16 ? 640 : 0,
+                             .image_height = 480 };
 
     t.clean_len = cog_utf8_sanitize(t.clean, t.raw, t.len);
     head.model = t.clean; /* a name that a person gave */

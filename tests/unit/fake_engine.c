@@ -59,7 +59,7 @@ static bool has_word(const char *script, const char *word)
 static bool next_token(struct fake_request *f, char *text, size_t size)
 {
     long count = option(f->script, "count=", -1);
-    long bytes = option(f->script, "bytes=", 0);
+    long bytes = option(f->script, "bytes=", 0), cut = option(f->script, "cut=", 0);
     size_t len;
 
     if (f->sent >= f->r->max_tokens)
@@ -81,6 +81,8 @@ static bool next_token(struct fake_request *f, char *text, size_t size)
         return false;
     len = strcspn(f->script + f->offset, " ");
     len += strspn(f->script + f->offset + len, " ");
+    if (cut > 0 && len > (size_t)cut)
+        len = (size_t)cut;
     if (len >= size)
         len = size - 1;
     memcpy(text, f->script + f->offset, len);
@@ -629,7 +631,9 @@ int cog_image_read(uint8_t *rgb, cog_image_source *out, cog_image_fault *fault, 
     if (rc < 0)
         return rc;
     memset(rgb, 0, (size_t)side * (size_t)side * 3);
-    *out = (cog_image_source){ .format = COG_PNG, .width = 8, .height = 8 };
+    *out = (cog_image_source){ .format = COG_PNG,
+                               .width = (int)option(text, "width=", 8),
+                               .height = (int)option(text, "height=", 8) };
     return 0;
 }
 
@@ -640,6 +644,8 @@ cog_image *cog_image_new(const uint8_t *rgb, int side, const cog_image_source *s
     atomic_init(&im->refs, 1);
     im->side = side;
     im->format = source->format;
+    im->source_width = source->width;
+    im->source_height = source->height;
     return im;
 }
 

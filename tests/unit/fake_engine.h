@@ -4,6 +4,7 @@
  *     count=N   N tokens "t0 ", "t1 ", ... instead of repeating the script itself
  *     every=MS  between tokens (default 0)
  *     bytes=N   of each token's text
+ *     cut=N     words of the script are tokens of at most N bytes
  *     stamp     tokens say when they were made: "@NS ", CLOCK_MONOTONIC
  *     burst=N   tokens at once (default 1)
  *     first=MS  before the first token
@@ -12,8 +13,9 @@
  *     utf8      tokens are not ASCII
  *     stop_token=ID  ended it, when no stop string did
  *     cached=N  tokens of the prompt were found computed
- * A picture is a file that begins with FAKE; "FAKE slow=MS" takes that long to decode; other first
- * words name a fault: EMPTY, UNKNOWN, BROKEN, LARGE, SMALL. */
+ * A picture is a file that begins with FAKE; "FAKE slow=MS" takes that long to decode;
+ * "FAKE width=W height=H" is of that size; other first words name a fault: EMPTY, UNKNOWN, BROKEN,
+ * LARGE, SMALL. */
 #ifndef COG_TESTS_FAKE_ENGINE_H
 #define COG_TESTS_FAKE_ENGINE_H
 

@@ -44,6 +44,37 @@ static void whole(void **state)
     cog_buf_fini(&out);
 }
 
+/* Boxes stand beside the text and not in it, the picture's size at the top of every chunk. */
+static void boxes(void **state)
+{
+    cog_answer_head sized = head;
+    cog_answer_choice choice = { .finish = "stop" };
+    cog_answer_stream st;
+    cog_buf out = { 0 };
+
+    sized.image_width = 640;
+    sized.image_height = 480;
+    cog_buf_puts(&choice.grounding, "[1]");
+    cog_chat_write_response(&out, &sized, &choice, 1, &usage);
+    assert_non_null(strstr(out.data, "\"system_fingerprint\":\"fp_1\",\"image_sizes\":[[640,480]],"
+                                     "\"choices\":[{\"index\":0,"));
+    assert_non_null(strstr(out.data, "\"finish_reason\":\"stop\",\"stop_reason\":null,"
+                                     "\"grounding\":[1]}],\"usage\""));
+    cog_buf_clear(&out);
+    cog_chat_stream_init(&st, &sized, false, false);
+    cog_chat_stream_text(&out, &st, 0, "x", 1, &usage);
+    assert_null(strstr(out.data, "grounding"));
+    assert_non_null(strstr(out.data, "\"fp_1\",\"image_sizes\":[[640,480]],\"choices\":["));
+    cog_buf_clear(&out);
+    cog_chat_stream_finish(&out, &st, 0, &choice, &usage);
+    assert_non_null(strstr(out.data, "\"fp_1\",\"image_sizes\":[[640,480]],\"choices\":["
+                                     "{\"index\":0,\"delta\":{},"));
+    assert_non_null(strstr(out.data, "\"stop_reason\":null,\"grounding\":[1]}]}\n\n"));
+    cog_answer_stream_fini(&st);
+    cog_buf_fini(&choice.grounding);
+    cog_buf_fini(&out);
+}
+
 #define METRICS                                                                     \
     "\"metrics\":{\"time_to_first_token_ms\":1.500,\"generation_time_ms\":20.000,"  \
     "\"queue_time_ms\":0.000,\"image_decode_ms\":3.000,\"vision_encode_ms\":4.000," \
@@ -153,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole),
+        cmocka_unit_test(boxes),
         cmocka_unit_test(metrics_go_out_once),
         cmocka_unit_test(streams),
         cmocka_unit_test(a_stop_token_is_a_number),

@@ -129,7 +129,7 @@ static void written(cog_grounding_format format, int width, int height, const ch
     const cog_grounding_view view = { format, width, height };
     cog_buf out = { 0 };
 
-    assert_int_equal(cog_grounding_write(&out, &view, text, strlen(text)), n_broken);
+    assert_int_equal(cog_grounding_write(&out, &view, text, strlen(text)).n_broken, n_broken);
     assert_string_equal(out.data, want);
     cog_buf_fini(&out);
 }
