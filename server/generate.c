@@ -78,9 +78,7 @@ static int submit_all(cog_generate_job *j)
     j->x->server->next_id += (uint64_t)j->n_requests;
     for (int i = 0; i < j->n_requests && rc == 0; i++)
         rc = submit_one(j, i);
-    if (rc < 0)
-        cog_generate_cancel(j->x); /* those it has taken */
-    return rc;
+    return rc; /* where one was refused, those before it are cancelled when that has been said */
 }
 
 void cog_generate_submit(cog_generate_job *j)

@@ -218,12 +218,10 @@ static void on_end(cog_generate_job *j, const cog_event *ev)
     if (j->n_live == 0)
         cog_record_usage(&x->record, &j->spent);
     cog_client_charge(x->client, cog_now_ns(), ev->usage.completion_tokens);
-    if (is_wanted(x) && ev->status != 0) {
-        fail(j, ev);
-        cog_generate_cancel(x); /* the others */
-    } else if (is_wanted(x) && j->n_live == 0) {
+    if (is_wanted(x) && ev->status != 0)
+        fail(j, ev); /* the others are cancelled when that has been sent */
+    else if (is_wanted(x) && j->n_live == 0)
         answer(j);
-    }
     cog_exchange_unref(x);
 }
 

@@ -340,11 +340,14 @@ static void a_client_that_leaves_cancels_all(void **state)
 static void one_that_fails_fails_all(void **state)
 {
     fixture *f = *state;
+    http_client c = client_open(f->address);
     http_response r;
 
-    expect_error(complete(f, "\"prompt\":[\"hold\",\"count=5 fail=1\",\"a\"]"), 500,
-                 "internal_error", "");
+    begin(&c, "\"prompt\":[\"hold\",\"count=5 fail=1\",\"a\"]");
+    expect_error(client_read(&c, false), 500, "internal_error", "");
     wait_live(f, 0);
+    assert_int_equal(fake_engine_cancelled(f->engine), 1);
+    client_close(&c);
     r = complete(f, "\"prompt\":[\"count=900 every=2\",\"count=9 every=20 fail=2\"],"
                     "\"stream\":true");
     assert_int_equal(r.status, 200);
