@@ -55,6 +55,21 @@ def messages(*turns):
     return [{'role': role, 'content': content} for role, content in turns]
 
 
+def completions():
+    bodies = [
+        {'prompt': 'Once upon a'}, {'prompt': ''}, {'prompt': ['a', '', '\u00e9']}, {'prompt': [3, 4.0, 5]},
+        {'prompt': [[3], [4, 5]]}, {'prompt': [['a']]}, {'prompt': ['a', 1]}, {'prompt': [7, 8, 31999]},
+        {'prompt': 'a', 'max_tokens': 0, 'echo': True}, {'prompt': 'a', 'max_tokens': 3, 'n_predict': 4},
+        {'prompt': ['a', 'b'], 'n': 2, 'stream': True, 'stream_options': {'include_usage': True}, 'stop': 'x',
+         'suffix': '', 'best_of': 1, 'logprobs': None, 'seed': -1, 'logit_bias': {'5': 1}, 'zzz': 1},
+        {'prompt': 'a', 'suffix': 'b'}, {'prompt': 'a', 'logprobs': 2}, {'prompt': []}, {},
+    ]
+    for body in bodies:
+        for flags in 2, 15:
+            seed('completion', json.dumps(body).encode() + bytes((flags,)))
+    seed('completion', b'{"prompt":"data:\x01"}\x02')
+
+
 def chats():
     picture = 'data:image/png;base64,' + base64.b64encode(b'FAKE').decode()
     part = {'type': 'image_url', 'image_url': {'url': picture}}
@@ -245,6 +260,7 @@ def boxes():
 
 pictures()
 chats()
+completions()
 boxes()
 urls()
 operations()

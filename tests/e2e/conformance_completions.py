@@ -1,0 +1,173 @@
+"""What the API promises about completions: conformance_completions.py COGWHEEL DEMO-MODEL. Prints TAP.
+
+line 8 (model), 10 (streams), 11 (order), 33 (ids)
+"""
+import json
+import os
+import sys
+
+import tap
+from server import Server, check_error, until
+
+BINARY, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+HEADERS = {'Content-Type': 'application/json'}
+QUESTIONS = ('What is this?', 'How many are there?', 'Is there a blue car?', 'Where is the dog?')
+
+
+def send(server, path='/v1/completions', **body):
+    """Status, headers, the answer's bytes."""
+    return server.request('POST', path, json.dumps(body), HEADERS)
+
+
+def complete(server, **body):
+    """The object of an answer that is fine."""
+    status, _, data = send(server, **{'temperature': 0, **body})
+    assert status == 200, data
+    return json.loads(data)
+
+
+def texts(data):
+    """Of its choices, which are numbered through."""
+    assert [c['index'] for c in data['choices']] == list(range(len(data['choices']))), data
+    return [c['text'] for c in data['choices']]
+
+
+def stream(server, **body):
+    """Joined texts and finishes by choice, and the usage chunk."""
+    status, headers, data = send(server, stream=True, stream_options={'include_usage': True}, **body)
+    assert status == 200 and headers['content-type'].startswith('text/event-stream'), data
+    events = data.decode().split('\n\n')
+    assert events[-2:] == ['data: [DONE]', ''], events[-3:]
+    chunks = [json.loads(e.removeprefix('data: ')) for e in events[:-2]]
+    usage = chunks.pop()
+    assert usage['choices'] == [] and usage['usage'], usage
+    joined, finishes = {}, {}
+    for chunk in chunks:
+        assert chunk['object'] == 'text_completion' and chunk['usage'] is None, chunk
+        choice, = chunk['choices']
+        assert 'delta' not in choice and choice['index'] not in finishes, chunk
+        joined[choice['index']] = joined.get(choice['index'], '') + choice['text']
+        if choice['finish_reason']:
+            finishes[choice['index']] = choice['finish_reason']
+    assert joined.keys() == finishes.keys()
+    return [joined[i] for i in range(len(joined))], finishes, usage['usage']
+
+
+def ids_of(server, text):
+    """Without the token that begins a prompt."""
+    status, _, data = send(server, '/tokenize', prompt=text, add_special_tokens=False)
+    assert status == 200, data
+    return json.loads(data)['tokens']
+
+
+def a_chat_is_a_completion_of_its_text(server):
+    """The same tokens, so the same answer; only the space before it is dropped in a chat."""
+    for question in QUESTIONS:
+        text = f'Question: {question} Answer:'
+        chat = json.loads(send(server, '/v1/chat/completions', temperature=0, max_tokens=12,
+                               chat_template_kwargs={'template_version': 'chat'},
+                               messages=[{'role': 'user', 'content': question}])[2])
+        whole = complete(server, prompt=text, max_tokens=12)
+        answer = chat['choices'][0]['message']['content']
+        assert texts(whole) == [' ' + answer] and answer, (whole, chat)
+        assert whole['choices'][0]['finish_reason'] == chat['choices'][0]['finish_reason']
+        for name in ('prompt_tokens', 'completion_tokens'):
+            assert whole['usage'][name] == chat['usage'][name], (whole, chat)
+        ids = ids_of(server, text)
+        by_ids = complete(server, prompt=ids, max_tokens=12)
+        assert texts(by_ids) == [' ' + answer], by_ids
+        assert by_ids['usage']['prompt_tokens'] == 1 + len(ids) == whole['usage']['prompt_tokens']
+
+
+def several_are_as_each_alone(server):
+    """Texts and ids, greedy and drawn with a seed."""
+    prompts = [f'Question: {q} Answer:' for q in QUESTIONS]
+    for fields in ({}, {'temperature': 1, 'seed': 5, 'n': 2}):
+        alone = [complete(server, prompt=p, max_tokens=8, **fields) for p in prompts]
+        for sent in (prompts, [ids_of(server, p) for p in prompts]):
+            together = complete(server, prompt=sent, max_tokens=8, **fields)
+            assert texts(together) == [t for one in alone for t in texts(one)], together
+            for name in ('prompt_tokens', 'completion_tokens', 'total_tokens'):
+                assert together['usage'][name] == sum(one['usage'][name] for one in alone)
+
+
+def a_stream_says_what_the_whole_does(server):
+    """With several prompts and choices, echo, a stop string, and text of several bytes."""
+    for fields in ({'prompt': ['Question: What is this? Answer:', '\u00fc\u4e2d\U0001f600'], 'n': 2},
+                   {'prompt': 'two\nlines', 'echo': True}, {'prompt': [300, 301, 302], 'echo': True},
+                   {'prompt': ['a', 'b'], 'stop': ['e', 'a'], 'temperature': 1},
+                   {'prompt': ['a', 'b'], 'echo': True, 'max_tokens': 0}):
+        for seed in range(6):
+            body = {'max_tokens': 20, 'seed': seed, 'temperature': 1, **fields}
+            whole = complete(server, **body)
+            joined, finishes, usage = stream(server, **body)
+            assert joined == texts(whole), (body, joined, whole)
+            assert finishes == {c['index']: c['finish_reason'] for c in whole['choices']}
+            for name in ('prompt_tokens', 'completion_tokens'):
+                assert usage[name] == whole['usage'][name], (usage, whole)
+
+
+def an_echo_is_the_prompt(server):
+    """Before the answer that comes without it."""
+    for prompt in ('Question: What is this? Answer:', ' two  spaces ', '', '\u00fc"\\'):
+        plain, echoed = (texts(complete(server, prompt=prompt, echo=e, max_tokens=6))[0]
+                         for e in (False, True))
+        assert echoed == prompt + plain, (prompt, plain, echoed)
+    assert texts(complete(server, prompt=['a', 'b'], echo=True, max_tokens=0)) == ['a', 'b']
+
+
+def default_and_limits(server):
+    """16 tokens where nothing is said; a prompt that is too long is refused in the known words."""
+    data = complete(server, prompt='a a a a', logit_bias={'2': -100})
+    assert data['usage']['completion_tokens'] == 16, data
+    assert data['choices'][0]['finish_reason'] == 'length', data
+    status, headers, body = send(server, prompt=['a', 'many words ' * 3000])
+    data = json.loads(body)
+    check_error(status, headers, data, 400, 'context_length_exceeded', 'prompt')
+    assert "This model's maximum context length is 2048 tokens" in data['error']['message']
+    status, headers, body = send(server, prompt='a', model='none')
+    check_error(status, headers, json.loads(body), 404, 'model_not_found', 'model')
+
+
+def ids_out_of_range(server):
+    """Line 33: what is no token of the model, or stands for no text, is refused with its place."""
+    with open(os.path.join(MODEL, 'config.json'), encoding='utf-8') as f:
+        config = json.load(f)
+    bad = [config['vocab_size'], -1, -2**31, 2**31, 2**32 + 5, 2**63 - 1, -2**63, 1e300, 0,
+           config['bos_token_id'], config['eos_token_id']]
+    for token in bad:
+        for prompt, param in (([5, token, 6], 'prompt[1]'), ([[5], [6, 7, token]], 'prompt[1][2]')):
+            status, headers, data = send(server, prompt=prompt)
+            check_error(status, headers, json.loads(data), 400, 'invalid_value', param)
+    for token in ('1', True, None, 1.5, {}):
+        status, headers, data = send(server, prompt=[5, token])
+        check_error(status, headers, json.loads(data), 400, 'invalid_type', 'prompt[1]')
+    assert complete(server, prompt=[config['vocab_size'] - 1])['usage']['prompt_tokens'] == 2
+
+
+def counted_as_one_request(server):
+    """In the log and in /metrics, with the tokens of all prompts."""
+    def handled():
+        page = server.get('/metrics')[2].decode()
+        return int(float(next((line.rsplit(' ', 1)[1] for line in page.splitlines() if line.startswith(
+            'http_requests_total{handler="/v1/completions",method="POST",status="2xx"}')), 0)))
+
+    before = handled()
+    data = complete(server, prompt=['a b c', 'd'], n=2, max_tokens=3, user='somebody')
+    until(lambda: handled() == before + 1, 'the request in /metrics')
+    name = data['id'].removeprefix('cmpl-')
+    line, = until(lambda: [e for e in server.events('request') if e['id'] == name], 'the log line')
+    assert line['route'] == '/completions' and line['status'] == '200', line
+    assert int(line['prompt_tokens']) == data['usage']['prompt_tokens'], line
+    assert int(line['output_tokens']) == data['usage']['completion_tokens'], line
+    parts = ('read_ms', 'queue_ms', 'prefill_ms', 'decode_ms', 'write_ms')
+    assert sum(float(line.get(p, 0)) for p in parts) <= float(line['ms']) + 1, line
+
+
+TESTS = [a_chat_is_a_completion_of_its_text, several_are_as_each_alone,
+         a_stream_says_what_the_whole_does, an_echo_is_the_prompt, default_and_limits,
+         ids_out_of_range, counted_as_one_request]
+tap.need_model(MODEL)
+with Server(BINARY, MODEL) as shared:
+    code = tap.run(TESTS, shared)
+sys.exit(code)
