@@ -6,9 +6,9 @@
  * call returns.
  *
  * A device may run late: a block call may only enqueue its work. Everything a call borrows from the
- * host is copied before it returns. The host waits in sample, act_read, logits_read and, when asked
- * to, vision_poll, and only there. An error of late work is reported by whichever call meets it
- * first, as COG_EDEVICE, which is final.
+ * host is copied before it returns. The host waits in sample, act_read, logits_read, logits_row
+ * and, when asked to, vision_poll, and only there. An error of late work is reported by whichever
+ * call meets it first, as COG_EDEVICE, which is final.
  *
  * Two numeric modes (cog_device_config.dtype):
  *   COG_F32   weights, activations and KV in f32; the reference loaded in fp32.
@@ -226,6 +226,8 @@ typedef struct cog_backend_ops {
     /* dst [n_logits, vocab] = the step's logits, up to the next step_begin; sample leaves them as
      * they are. For tests and tracing. */
     int (*logits_read)(cog_backend *be, float *dst);
+    /* dst [vocab] = one row of them; the host waits. */
+    int (*logits_row)(cog_backend *be, float *dst, int row);
 
     /* Makes the calls of the step just begun, embed to logits, by calling issue(arg), or repeats
      * those of an earlier step of the same shape without it: they are the same calls. NULL: the

@@ -44,6 +44,7 @@ struct cog_engine {
     cog_batcher batcher;
     cog_draw *draw; /* [max_seqs * COG_MAX_CHOICES] of the step */
     int32_t *token; /* one for each */
+    float *row;     /* [vocab] of logits, for log-probabilities */
     float *logits;  /* [max_seqs, vocab] for on_logits, or NULL */
     bool is_idle;   /* the last plan had no rows */
     uint64_t last_accepted_ns;

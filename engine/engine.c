@@ -48,6 +48,7 @@ void cog_event_free(cog_event *ev)
     if (!ev)
         return;
     cog_free(ev->text);
+    cog_free(ev->scored);
     cog_free(ev);
 }
 
@@ -189,6 +190,7 @@ static int reserve(cog_engine *e, cog_err *err)
     e->pace = cog_pace_new((double)e->cfg.step_stretch, e->cfg.step_tokens, e->cfg.max_seqs);
     e->draw = cog_array(cog_draw, max_draws);
     e->token = cog_array(int32_t, max_draws);
+    e->row = cog_array(float, (size_t)m->vocab);
     if (e->cfg.on_logits)
         e->logits = cog_array(float, (size_t)e->cfg.max_seqs *(size_t)m->vocab);
     return 0;
@@ -204,6 +206,7 @@ static void release(cog_engine *e)
         cog_pace_free(e->pace);
         cog_free(e->draw);
         cog_free(e->token);
+        cog_free(e->row);
         cog_free(e->logits);
         cog_forward_close(e->forward);
     }
@@ -381,6 +384,11 @@ int cog_engine_tokenize(int32_t **ids, int *n_ids, cog_engine *e, const char *te
 const char *cog_engine_piece(cog_engine *e, int32_t id, size_t *len)
 {
     return cog_tokenizer_piece(e->loaded.tokenizer, id, len);
+}
+
+const char *cog_engine_control(cog_engine *e, int32_t id, size_t *len)
+{
+    return cog_tokenizer_control(e->loaded.tokenizer, id, len);
 }
 
 void cog_engine_detokenize(cog_buf *out, cog_engine *e, const int32_t *ids, int n_ids)

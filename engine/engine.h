@@ -231,6 +231,8 @@ int cog_engine_tokenize(int32_t **ids, int *n_ids, cog_engine *e, const char *te
                         cog_err *err);
 /* The bytes of one token, nothing for control tokens. Borrowed, not NUL-terminated. */
 const char *cog_engine_piece(cog_engine *e, int32_t id, size_t *len);
+/* The name of a control token or the unknown one, as "</s>"; nothing for others. As above. */
+const char *cog_engine_control(cog_engine *e, int32_t id, size_t *len);
 /* Appends the text of an answer of these ids, each in [0, vocab). UTF-8. */
 void cog_engine_detokenize(cog_buf *out, cog_engine *e, const int32_t *ids, int n_ids);
 const char *cog_template_name(cog_template t);
@@ -241,6 +243,7 @@ enum {
     COG_MAX_STOPS = 16,
     COG_MAX_STOP_TOKENS = 64,
     COG_MAX_BIASES = 1024,
+    COG_MAX_TOP = 20,
     COG_MAX_CHOICES = 128,
 };
 
@@ -277,6 +280,8 @@ typedef struct cog_request {
     int n_stop;
     int32_t stop_token[COG_MAX_STOP_TOKENS]; /* an answer ends with any of them */
     int n_stop_tokens;
+    bool logprobs;        /* events tell how likely the model found the tokens, */
+    int n_top;            /* and the likeliest, 0..COG_MAX_TOP */
     bool ignore_eos;      /* the model's end tokens end nothing */
     bool keep_stop;       /* what ended an answer, a stop string or a token, stays in its text */
     bool show_controls;   /* the text has the names of control tokens, as "</s>"; else nothing */
@@ -310,6 +315,21 @@ typedef enum cog_event_type {
 
 typedef enum cog_finish { COG_FINISH_STOP, COG_FINISH_LENGTH } cog_finish;
 
+/* The natural logarithm of a token's probability, before anything of the request's changed it:
+ * logprob.h. -infinity for a token without a logit. */
+typedef struct cog_logprob {
+    int32_t token;
+    float logprob;
+} cog_logprob;
+
+/* A token of an answer's text. */
+typedef struct cog_scored_token {
+    cog_logprob self;
+    bool is_first; /* begins the text: a space in front of it is dropped */
+    int n_top;
+    cog_logprob top[COG_MAX_TOP]; /* the likeliest, and of equal ones the lower id, first */
+} cog_scored_token;
+
 typedef struct cog_usage {
     int prompt_tokens, image_tokens, completion_tokens; /* completion: all choices */
     int cached_tokens;               /* of the prompt, that were not computed for it */
@@ -327,6 +347,12 @@ typedef struct cog_event {
     char *text; /* owned by the event, UTF-8, whole characters, possibly empty; NUL-terminated */
     size_t text_len;
     int n_tokens; /* tokens this event accounts for */
+    /* Owned, [n_scored]: the tokens of which this text has the first bytes, when the request asks
+     * for logprobs. Tokens without text, as the end token, and those whose text a stop string took
+     * away are in no event. Where a character is made of several tokens, its first bytes are all of
+     * theirs. */
+    cog_scored_token *scored;
+    int n_scored;
     /* FINISH */
     cog_finish finish;
     int stop;           /* index into the request's stop strings, or -1 */

@@ -95,6 +95,8 @@ static int check_tokens(const cog_request *r, const cog_engine_info *info, cog_e
         return cog_err_set(err, COG_EINVAL, "allowed tokens out of range or not ascending");
     if (!are_stop_tokens_fine(r, info))
         return cog_err_set(err, COG_EINVAL, "stop tokens out of range");
+    if (r->n_top < 0 || r->n_top > COG_MAX_TOP)
+        return cog_err_set(err, COG_EINVAL, "log-probabilities of %d tokens", r->n_top);
     if (r->min_tokens < 0 || r->min_tokens > r->max_tokens)
         return cog_err_set(err, COG_EINVAL, "at least %d tokens of at most %d", r->min_tokens,
                            r->max_tokens);

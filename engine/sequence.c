@@ -74,6 +74,7 @@ void cog_job_free(cog_job *j)
         cog_detokenizer_fini(&q->detok);
         cog_stops_fini(&q->stops);
         cog_buf_fini(&q->text);
+        cog_free(q->held);
     }
     cog_free(j->seq);
     cog_free(j->end_token);
@@ -100,7 +101,48 @@ static bool is_end(cog_step_result *r, const cog_job *j, int32_t token)
     return true;
 }
 
-cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t)
+static void hold(cog_sequence *q, const cog_scored_token *scored, bool is_first)
+{
+    if (q->n_held == q->max_held) {
+        q->max_held = 2 * q->max_held + 4;
+        q->held = cog_realloc(q->held, (size_t)q->max_held, sizeof(q->held[0]));
+    }
+    q->held[q->n_held] = (cog_held_token){ .scored = *scored, .at = q->n_decoded };
+    q->held[q->n_held++].scored.is_first = is_first;
+}
+
+/* The text of a token; what is not a whole character yet waits. */
+static void decode(cog_sequence *q, cog_buf *fresh, int32_t token, const cog_tokenizer *t,
+                   const cog_scored_token *scored)
+{
+    size_t pending = q->detok.pending.len;
+    bool is_first = !q->detok.started;
+
+    cog_detokenizer_push(&q->detok, fresh, t, token);
+    if (scored && (fresh->len > 0 || q->detok.pending.len != pending))
+        hold(q, scored, is_first);
+}
+
+cog_scored_token *cog_sequence_take_scored(cog_sequence *q, int *n)
+{
+    cog_scored_token *out;
+    int ready = 0;
+
+    while (ready < q->n_held && q->held[ready].at < q->n_out)
+        ready++;
+    *n = ready;
+    if (ready == 0)
+        return NULL;
+    out = cog_array(cog_scored_token, (size_t)ready);
+    for (int i = 0; i < ready; i++)
+        out[i] = q->held[i].scored;
+    q->n_held -= ready;
+    memmove(q->held, q->held + ready, (size_t)q->n_held * sizeof(q->held[0]));
+    return out;
+}
+
+cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t,
+                                  const cog_scored_token *scored)
 {
     cog_step_result r = { .stop = -1, .stop_token = -1 };
     const cog_request *req = q->job->req;
@@ -111,13 +153,14 @@ cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_toke
     q->tokens[q->sched.n_tokens++] = token;
     r.finished = is_end(&r, q->job, token);
     if (!r.finished || req->keep_stop)
-        cog_detokenizer_push(&q->detok, &fresh, t, token);
+        decode(q, &fresh, token, t, scored);
     if (!r.finished && n_output == req->max_tokens) {
         r.finished = true;
         r.finish = COG_FINISH_LENGTH;
     }
     if (r.finished)
         cog_detokenizer_finish(&q->detok, &fresh);
+    q->n_decoded += fresh.len;
     q->stops.is_off = n_output <= req->min_tokens;
     if (cog_stops_push(&q->stops, &q->text, fresh.data, fresh.len))
         r = (cog_step_result){
@@ -125,6 +168,7 @@ cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_toke
         };
     else if (r.finished)
         cog_stops_finish(&q->stops, &q->text);
+    q->n_out += q->text.len;
     cog_buf_fini(&fresh);
     q->finished = r.finished;
     return r;

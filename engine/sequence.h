@@ -16,6 +16,11 @@
 
 typedef struct cog_job cog_job;
 
+typedef struct cog_held_token {
+    cog_scored_token scored;
+    size_t at; /* where in the text the character begins whose bytes it has first */
+} cog_held_token;
+
 typedef struct cog_sequence {
     cog_sched_seq sched; /* what the scheduler sees; first member */
     cog_job *job;
@@ -25,6 +30,10 @@ typedef struct cog_sequence {
     cog_stops stops;
     cog_buf text; /* scratch of one token's text */
     bool finished;
+    /* Log-probabilities: tokens whose text is not out, in order. */
+    struct cog_held_token *held;
+    int n_held, max_held;
+    size_t n_decoded, n_out; /* bytes of text so far: before the search for stop strings, after */
 } cog_sequence;
 
 struct cog_job {
@@ -69,7 +78,12 @@ typedef struct cog_step_result {
     int32_t stop_token; /* the request's stop token, or -1 */
 } cog_step_result;
 
-/* Appends the token; q->text then holds the text that became certain. */
-cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t);
+/* Appends the token; q->text then holds the text that became certain. scored: its likelihood, or
+ * NULL when nobody asked. */
+cog_step_result cog_sequence_push(cog_sequence *q, int32_t token, const cog_tokenizer *t,
+                                  const cog_scored_token *scored);
+
+/* The tokens whose first text is out, the caller's, and no longer held; NULL: none. */
+cog_scored_token *cog_sequence_take_scored(cog_sequence *q, int *n);
 
 #endif

@@ -3,7 +3,10 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/logprob.h"
 #include "engine/tally.h"
+
+#include <string.h>
 
 /* Of pictures at a time, even if nobody streams: messages are to be read. */
 enum { MAX_SLICE_NS = 50000000 };
@@ -14,10 +17,16 @@ enum { MAX_SLICE_NS = 50000000 };
 static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
 {
     cog_job *j = q->job;
-    int last = j->n_seqs == 1 ? j->req->n - 1 : q->choice;
+    int last = j->n_seqs == 1 ? j->req->n - 1 : q->choice, n_scored;
+    cog_scored_token *scored = cog_sequence_take_scored(q, &n_scored);
 
     for (int c = q->choice; c <= last; c++) {
         cog_event *ev = cog_core_event(COG_EVENT_TEXT, j);
+        if (scored) {
+            ev->scored = cog_array(cog_scored_token, (size_t)n_scored);
+            memcpy(ev->scored, scored, (size_t)n_scored * sizeof(scored[0]));
+            ev->n_scored = n_scored;
+        }
         ev->choice = c;
         ev->text = cog_strndup(q->text.data ? q->text.data : "", q->text.len);
         ev->text_len = q->text.len;
@@ -33,6 +42,7 @@ static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
             cog_core_post(e, ev);
         }
     }
+    cog_free(scored);
 }
 
 static void add_draw(cog_engine *e, const cog_sequence *q, int row)
@@ -72,9 +82,12 @@ static void build_draws(cog_engine *e)
     }
 }
 
-/* Appends the token that the sequence drew, -1 when it could not. */
+/* Appends the token that the sequence drew, -1 when it could not. e->row has the logits when the
+ * request asks for log-probabilities. */
 static int advance(cog_engine *e, cog_sequence *q, int32_t token)
 {
+    const cog_request *req = q->job->req;
+    cog_scored_token scored;
     cog_step_result r;
 
     if (token < 0)
@@ -83,7 +96,9 @@ static int advance(cog_engine *e, cog_sequence *q, int32_t token)
         cog_tally_enter(&e->counts, q->job, COG_STAGE_DECODE, cog_now_ns());
         e->counts.prompt_tokens += (uint64_t)q->job->req->prompt.n_tokens;
     }
-    r = cog_sequence_push(q, token, e->loaded.tokenizer);
+    if (req->logprobs)
+        cog_logprob_score(&scored, e->row, e->loaded.model->cfg.vocab, token, req->n_top);
+    r = cog_sequence_push(q, token, e->loaded.tokenizer, req->logprobs ? &scored : NULL);
     report(e, q, r);
     if (r.finished)
         q->job->n_live--;
@@ -105,12 +120,18 @@ static int fork_job(cog_engine *e, cog_job *j, const int32_t *token)
     return rc;
 }
 
-/* Takes the tokens drawn from one row, in the order of build_draws; returns how many. */
-static int take_tokens(cog_engine *e, cog_sequence *q, const int32_t *token)
+/* Takes the tokens drawn from one row, in the order of build_draws; returns how many, or a device's
+ * error. */
+static int take_tokens(cog_engine *e, int row, const int32_t *token)
 {
+    const cog_model *m = e->loaded.model;
+    cog_sequence *q = e->batcher.sample[row];
     cog_job *j = q->job;
     int n = j->has_forked ? 1 : j->n_seqs;
+    int rc = j->req->logprobs ? m->ops->logits_row(m->be, e->row, row) : 0;
 
+    if (rc < 0)
+        return rc;
     if (!j->failed && !j->has_forked)
         j->failed = fork_job(e, j, token);
     if (!j->failed)
@@ -204,8 +225,12 @@ static int run_step(cog_engine *e, int n_streams)
                      cog_now_ns() - now);
     cog_tally_step(&e->counts, &e->plan, b);
     cog_scheduler_commit(&e->sched, &e->plan);
-    for (int i = 0, at = 0; i < b->n_logits; i++)
-        at += take_tokens(e, e->batcher.sample[i], e->token + at);
+    for (int i = 0, at = 0; i < b->n_logits; i++) {
+        rc = take_tokens(e, i, e->token + at);
+        if (rc < 0)
+            return rc;
+        at += rc;
+    }
     end_finished_jobs(e);
     return 0;
 }

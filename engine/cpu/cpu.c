@@ -323,5 +323,6 @@ const cog_backend_ops cog_cpu_ops = {
     .logits = cog_cpu_logits,
     .sample = cog_cpu_sample,
     .logits_read = cog_cpu_logits_read,
+    .logits_row = cog_cpu_logits_row,
     .kv_copy = cog_cpu_kv_copy,
 };

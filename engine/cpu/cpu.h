@@ -138,6 +138,7 @@ int cog_cpu_ffn(cog_backend *be, cog_act *x, const cog_layer *w);
 int cog_cpu_logits(cog_backend *be, const cog_act *x, const cog_head *w);
 int cog_cpu_sample(cog_backend *be, int32_t *token);
 int cog_cpu_logits_read(cog_backend *be, float *dst);
+int cog_cpu_logits_row(cog_backend *be, float *dst, int row);
 int cog_cpu_kv_copy(cog_backend *be, int dst, int src, int n_slots);
 
 /* inner = silu(gate) * up of gate_up, the first rows rows. */

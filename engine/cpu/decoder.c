@@ -265,6 +265,15 @@ int cog_cpu_logits_read(cog_backend *be, float *dst)
     return 0;
 }
 
+int cog_cpu_logits_row(cog_backend *be, float *dst, int row)
+{
+    if (row < 0 || row >= be->batch->n_logits)
+        return COG_EINVAL;
+    memcpy(dst, be->logits + (size_t)row * (size_t)be->model.vocab,
+           (size_t)be->model.vocab * sizeof(float));
+    return 0;
+}
+
 /* ---- copy on write ---- */
 
 /* The first n slots of a tile pair, n < COG_TILE. */

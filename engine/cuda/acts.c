@@ -140,3 +140,15 @@ int cog_cuda_logits_read(cog_backend *be, float *dst)
     return cog_cuda_end(be, move_rows(be, be->logits, cog_cuda_ld(be->model.vocab), be->model.vocab,
                                       be->batch->n_logits, dst, NULL));
 }
+
+int cog_cuda_logits_row(cog_backend *be, float *dst, int row)
+{
+    size_t ld = cog_cuda_ld(be->model.vocab);
+
+    if (be->failed)
+        return COG_EDEVICE;
+    if (row < 0 || row >= be->batch->n_logits)
+        return COG_EINVAL;
+    return cog_cuda_end(be, move_rows(be, be->logits + (size_t)row * ld * be->elem, ld,
+                                      be->model.vocab, 1, dst, NULL));
+}

@@ -653,6 +653,7 @@ const cog_backend_ops cog_cuda_ops = {
     .logits = cog_cuda_logits,
     .sample = cog_cuda_sample_step,
     .logits_read = cog_cuda_logits_read,
+    .logits_row = cog_cuda_logits_row,
     .replay = cog_cuda_replay,
     .kv_copy = cog_cuda_copy_page,
 };

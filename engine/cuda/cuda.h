@@ -223,6 +223,7 @@ void cog_cuda_act_free(cog_backend *be, cog_act *a);
 int cog_cuda_act_read(cog_backend *be, float *dst, const cog_act *a, int first, int rows);
 int cog_cuda_act_write(cog_backend *be, cog_act *a, const float *src, int first, int rows);
 int cog_cuda_logits_read(cog_backend *be, float *dst);
+int cog_cuda_logits_row(cog_backend *be, float *dst, int row);
 
 /* ---- step.c ---- */
 

@@ -23,6 +23,9 @@ typedef struct outcome {
     cog_sha256 logits[CHOICES][LONGEST]; /* of each row a token was drawn from */
     int n_logits[CHOICES];
     cog_buf text[CHOICES];
+    cog_scored_token scored[CHOICES][LONGEST];
+    int n_scored[CHOICES];
+    bool was_early; /* a token came without text */
     int n_tokens[CHOICES], n_finish[CHOICES], finish[CHOICES], stop[CHOICES];
     int32_t stop_token[CHOICES];
     int n_end, status;
@@ -94,6 +97,9 @@ static inline bool take_events(rig *r, uint64_t timeout_ns)
             assert_int_equal(o->n_finish[ev->choice], 0);
             cog_buf_add(&o->text[ev->choice], ev->text, ev->text_len);
             o->n_tokens[ev->choice] += ev->n_tokens;
+            for (int i = 0; i < ev->n_scored; i++)
+                o->scored[ev->choice][o->n_scored[ev->choice]++] = ev->scored[i];
+            o->was_early |= ev->n_scored > 0 && ev->text_len == 0;
             break;
         case COG_EVENT_FINISH:
             o->n_finish[ev->choice]++;

@@ -635,6 +635,13 @@ static void draws(void **state)
     assert_int_equal(g->op->replay(g->be, issue, g), 0);
     assert_int_equal(g->op->sample(g->be, got), 0);
     assert_int_equal(g->op->logits_read(g->be, logits), 0);
+    for (int row = 0; row < 3; row++) {
+        float one[VOCAB];
+        assert_int_equal(g->op->logits_row(g->be, one, row), 0);
+        assert_memory_equal(one, logits + (size_t)row * VOCAB, sizeof(one));
+    }
+    assert_int_equal(g->op->logits_row(g->be, logits, 3), COG_EINVAL);
+    assert_int_equal(g->op->logits_row(g->be, logits, -1), COG_EINVAL);
     for (int i = 0; i < N; i++) {
         int32_t want = -1;
         (void)cog_sampler_pick(sampler, &want, logits + (size_t)draw[i].row * VOCAB, &sampling[i],

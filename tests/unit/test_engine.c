@@ -52,6 +52,8 @@ static cog_request *varied(rig *r, uint64_t id)
                                       .seed = id };
     if (id % 8 == 3)
         edit_tokens(q, cog_engine_get_info(r->e)->vocab);
+    q->logprobs = id % 3 == 1;
+    q->n_top = (int)(id % (COG_MAX_TOP + 1));
     return q;
 }
 
@@ -74,6 +76,14 @@ static void run_alone(rig *r, const char *dtype)
     settled(r);
 }
 
+static void check_scored(const cog_scored_token *x, const cog_scored_token *y)
+{
+    assert_int_equal(x->self.token, y->self.token);
+    assert_memory_equal(&x->self.logprob, &y->self.logprob, sizeof(float));
+    assert_int_equal(x->n_top, y->n_top);
+    assert_memory_equal(x->top, y->top, (size_t)x->n_top * sizeof(x->top[0]));
+}
+
 static void check_equal(const rig *a, const rig *b)
 {
     for (int i = 0; i < N; i++) {
@@ -87,6 +97,9 @@ static void check_equal(const rig *a, const rig *b)
             assert_int_equal(x->finish[c], y->finish[c]);
             assert_int_equal(x->n_tokens[c], y->n_tokens[c]);
             assert_int_equal(x->text[c].len, y->text[c].len);
+            assert_int_equal(x->n_scored[c], y->n_scored[c]);
+            for (int k = 0; k < x->n_scored[c]; k++)
+                check_scored(&x->scored[c][k], &y->scored[c][k]);
             if (x->text[c].len)
                 assert_memory_equal(x->text[c].data, y->text[c].data, x->text[c].len);
         }

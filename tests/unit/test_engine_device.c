@@ -181,6 +181,11 @@ static int logits_read(cog_backend *be, float *dst)
     return cog_cpu_ops.logits_read(be, dst);
 }
 
+static int logits_row(cog_backend *be, float *dst, int row)
+{
+    return cog_cpu_ops.logits_row(be, dst, row);
+}
+
 static int replay(cog_backend *be, int (*issue)(void *arg), void *arg)
 {
     atomic_fetch_add(&device.n_replayed, 1);
@@ -217,6 +222,7 @@ const cog_backend_ops cog_cuda_ops = {
     .logits = logits,
     .sample = sample,
     .logits_read = logits_read,
+    .logits_row = logits_row,
     .replay = replay,
     .kv_copy = kv_copy,
 };

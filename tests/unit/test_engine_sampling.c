@@ -3,6 +3,9 @@
  */
 #include "tests/unit/engine_rig.h"
 
+#include "base/utf8.h"
+#include "engine/logprob.h"
+
 #include <math.h>
 
 enum { MAX = 10 };
@@ -262,6 +265,152 @@ static void refuse(rig *r, cog_request *q)
     cog_request_free(q);
 }
 
+/* ------------------------------------------------------------------ log-probabilities */
+
+enum { MAX_VOCAB = 1024 };
+
+static float rows[CHOICES][LONGEST][MAX_VOCAB];
+
+static void keep_row(rig *r, uint64_t id, int choice, int index, const float *logits, int vocab)
+{
+    assert_true(vocab <= MAX_VOCAB);
+    memcpy(rows[choice][index], logits, (size_t)vocab * sizeof(float));
+}
+
+/* The tokens' bytes are the text's, but for what a stop string took of the last. */
+static void check_bytes(rig *r, const outcome *o, int choice)
+{
+    const cog_buf *text = &o->text[choice];
+    cog_buf joined = { 0 };
+    size_t last = 0, len;
+    char *clean;
+
+    for (int i = 0; i < o->n_scored[choice]; i++) {
+        const cog_scored_token *s = &o->scored[choice][i];
+        const char *piece = cog_engine_piece(r->e, s->self.token, &len);
+        bool is_cut = s->is_first && len > 0 && piece[0] == ' ';
+
+        assert_int_equal(s->is_first, i == 0);
+        last = joined.len;
+        cog_buf_add(&joined, piece + is_cut, len - is_cut);
+        assert_true(joined.len > last); /* each has bytes */
+    }
+    clean = cog_alloc(3 * joined.len + 1, 1);
+    len = cog_utf8_sanitize(clean, joined.data ? joined.data : "", joined.len);
+    assert_true(len >= text->len);
+    if (text->len)
+        assert_memory_equal(clean, text->data, text->len);
+    if (len == joined.len && len > 0) /* whole characters: the last has some of the text */
+        assert_true(last < text->len);
+    cog_free(clean);
+    cog_buf_fini(&joined);
+}
+
+/* Values are those of the logits as the network gave them, whatever was drawn with. */
+static void check_values(const outcome *o, int choice, int vocab, int n_top)
+{
+    for (int i = 0; i < o->n_scored[choice]; i++) {
+        const cog_scored_token *s = &o->scored[choice][i];
+        bool is_found = false;
+        cog_scored_token want;
+
+        for (int index = i; index < o->n_tokens[choice] && !is_found; index++) {
+            cog_logprob_score(&want, rows[choice][index], vocab, s->self.token, n_top);
+            is_found = memcmp(&want.self, &s->self, sizeof(want.self)) == 0 &&
+                       want.n_top == s->n_top &&
+                       memcmp(want.top, s->top, (size_t)want.n_top * sizeof(want.top[0])) == 0;
+        }
+        assert_true(is_found);
+        assert_int_equal(s->n_top, n_top);
+    }
+}
+
+static void tokens_tell_how_likely_they_were(void **state)
+{
+    int vocab, n_several = 0;
+    rig r;
+
+    open_default(&r);
+    r.at_token = keep_row;
+    vocab = cog_engine_get_info(r.e)->vocab;
+    for (uint64_t id = 0; id < 8; id++) {
+        cog_request *q = make_request(&r, id, "what is this", false, 0);
+        int n = id % 3 == 2 ? CHOICES : 1;
+        const outcome *o;
+
+        q->logprobs = true;
+        q->n_top = (int)id % 4 * 5;
+        q->max_tokens = LONGEST - 1;
+        q->n = n;
+        q->sampling.temperature = id % 4 == 3 ? 0 : 1.5f;
+        q->sampling.repetition_penalty = 1.3f;
+        if (id == 1)
+            add_bias(q, word_of(&r, "cat"), 5);
+        if (id >= 4)
+            for (char c = 'a'; c < 'a' + 4 * (char)(id - 3); c++) /* held back, or found */
+                q->stop[q->n_stop++] = cog_sprintf("%c%c", c, c + (id % 2 ? 1 : 25 - (c - 'a')));
+        if (id == 6)
+            q->keep_stop = true;
+        o = run(&r, q);
+        assert_false(o->was_early);
+        for (int c = 0; c < n; c++) {
+            check_bytes(&r, o, c);
+            check_values(o, c, vocab, (int)id % 4 * 5);
+            n_several += o->n_scored[c] > 3;
+        }
+    }
+    assert_true(n_several > 4);
+    settled(&r);
+    close_rig(&r, 8);
+}
+
+static void tokens_without_text_are_not_told(void **state)
+{
+    const outcome *o;
+    cog_request *q;
+    int32_t word, eos;
+    rig r;
+
+    open_default(&r);
+    word = word_of(&r, "cat");
+    eos = cog_engine_get_info(r.e)->eos[0];
+    q = always(&r, 0, eos);
+    q->logprobs = q->ignore_eos = true;
+    o = run(&r, q);
+    assert_int_equal(o->n_scored[0], 0);
+
+    q = always(&r, 1, eos);
+    q->logprobs = q->ignore_eos = q->show_controls = true;
+    o = run(&r, q);
+    assert_int_equal(o->n_scored[0], MAX);
+
+    q = always(&r, 2, word); /* the token that ended it, and then one that stays */
+    q->logprobs = true;
+    q->min_tokens = 2;
+    q->stop_token[q->n_stop_tokens++] = word;
+    o = run(&r, q);
+    assert_int_equal(o->n_tokens[0], 3);
+    assert_true(o->n_scored[0] <= 2);
+    for (int i = 0; i < o->n_scored[0]; i++)
+        assert_true(o->scored[0][i].self.token != word);
+
+    q = always(&r, 3, word);
+    q->logprobs = q->keep_stop = true;
+    q->stop_token[q->n_stop_tokens++] = word;
+    o = run(&r, q);
+    assert_int_equal(o->n_scored[0], 1);
+
+    o = run(&r, always(&r, 4, word));
+    assert_int_equal(o->n_scored[0], 0); /* not asked */
+
+    q = always(&r, 5, word);
+    q->logprobs = true;
+    q->n_top = COG_MAX_TOP + 1;
+    refuse(&r, q);
+    settled(&r);
+    close_rig(&r, 8);
+}
+
 static void what_could_index_anything_is_refused(void **state)
 {
     const float bias[] = { 100.5f, -100.5f, NAN, INFINITY };
@@ -342,6 +491,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(only_what_is_allowed_is_drawn),
         cmocka_unit_test(what_could_index_anything_is_refused),
         cmocka_unit_test(a_mask_leaves_a_token),
+        cmocka_unit_test(tokens_tell_how_likely_they_were),
+        cmocka_unit_test(tokens_without_text_are_not_told),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -1,0 +1,17 @@
+/* logprob.h - how likely the model finds tokens: natural logarithms of the softmax over its logits
+ * as they are, before mask, biases, penalties and temperature. Pure.
+ *
+ * The sum is over the sampler's integer weights (sample_math.h): equal logits give equal bits
+ * whatever the order of adding them. A token of less than 2^-40 of the highest adds nothing to it,
+ * which for 2^17 tokens is an error below 2^-23. */
+#ifndef COG_ENGINE_LOGPROB_H
+#define COG_ENGINE_LOGPROB_H
+
+#include "engine/engine.h"
+
+/* Of the token and, likeliest first and of equal ones the lower id, of out->n_top of all tokens:
+ * n_top, or as many as have a logit above -infinity. logits [vocab], one of them finite. */
+void cog_logprob_score(cog_scored_token *out, const float *logits, int vocab, int32_t token,
+                       int n_top);
+
+#endif
