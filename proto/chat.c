@@ -11,39 +11,51 @@
 #include <string.h>
 
 #define AT(member) offsetof(cog_chat, member)
-#define INT(name, lo, hi)                                                 \
-    {                                                                     \
-#name, COG_FIELD_INT, COG_FIELD_STORE, AT(name), lo, hi, false, 0 \
+#define INT(member, lo, hi)                                                                \
+    {                                                                                      \
+        .name = #member, .kind = COG_FIELD_INT, .offset = AT(member), .min = lo, .max = hi \
     }
-#define CUSTOM(name, kind)                              \
-    {                                                   \
-        name, kind, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 \
+#define CUSTOM(text, what, more)                                            \
+    {                                                                       \
+        .name = text, .kind = what, .use = COG_FIELD_CUSTOM, .schema = more \
     }
-#define IGNORE(name)                                             \
-    {                                                            \
-        name, COG_FIELD_ANY, COG_FIELD_IGNORE, 0, 0, 0, false, 0 \
+#define IGNORE(text)                          \
+    {                                         \
+        .name = text, .use = COG_FIELD_IGNORE \
     }
-#define REFUSE(name, kind, off)                           \
-    {                                                     \
-        name, kind, COG_FIELD_REFUSE, 0, 0, 0, false, off \
+#define REFUSE(text, what, harmless)                                         \
+    {                                                                        \
+        .name = text, .kind = what, .use = COG_FIELD_REFUSE, .off = harmless \
     }
 #define NO_HARMLESS_VALUE (-1e300)
+_Static_assert(COG_CHAT_MAX_MESSAGES == 256, "the schema of messages has it");
 
 static const cog_field fields[] = {
-    CUSTOM("messages", COG_FIELD_ARRAY),
+    { .name = "messages",
+      .kind = COG_FIELD_ARRAY,
+      .use = COG_FIELD_CUSTOM,
+      .schema = "'minItems':1,'maxItems':256,'items':{'$ref':'#/components/schemas/Message'}",
+      .is_required = true },
     INT(max_completion_tokens, 1, COG_PARAMS_MAX_TOKENS),
     INT(max_tokens, 1, COG_PARAMS_MAX_TOKENS),
     REFUSE("logprobs", COG_FIELD_BOOL, 0),
-    { "top_logprobs", COG_FIELD_INT, COG_FIELD_CUSTOM, 0, 0, 20, false, 0 },
-    CUSTOM("template_version", COG_FIELD_STRING),
-    CUSTOM("chat_template_kwargs", COG_FIELD_OBJECT),
-    CUSTOM("grounding", COG_FIELD_ANY),
+    { .name = "top_logprobs",
+      .kind = COG_FIELD_INT,
+      .use = COG_FIELD_CUSTOM,
+      .max = 20,
+      .schema = "" },
+    CUSTOM("template_version", COG_FIELD_STRING, "'enum':['chat','vqa','base',null]"),
+    CUSTOM("chat_template_kwargs", COG_FIELD_OBJECT,
+           "'properties':{'template_version':{'enum':['chat','vqa','base',null]}}"),
+    CUSTOM("grounding", COG_FIELD_ANY,
+           "'anyOf':[{'type':'boolean'},{'type':'object','properties':"
+           "{'format':{'enum':['pixel','norm1000','norm1',null]}}}]"),
 
-    CUSTOM("tools", COG_FIELD_ARRAY),
-    CUSTOM("tool_choice", COG_FIELD_ANY),
-    CUSTOM("functions", COG_FIELD_ARRAY),
-    CUSTOM("function_call", COG_FIELD_ANY),
-    CUSTOM("modalities", COG_FIELD_ARRAY),
+    CUSTOM("tools", COG_FIELD_ARRAY, ""),
+    CUSTOM("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),
+    CUSTOM("functions", COG_FIELD_ARRAY, ""),
+    CUSTOM("function_call", COG_FIELD_ANY, "'enum':['none','auto']"),
+    CUSTOM("modalities", COG_FIELD_ARRAY, "'items':{'const':'text'}"),
     REFUSE("audio", COG_FIELD_ANY, 0),
     REFUSE("web_search_options", COG_FIELD_ANY, 0),
 
@@ -61,7 +73,7 @@ static const cog_field fields[] = {
     IGNORE("media_io_kwargs"),
 };
 
-static const cog_field_table own = { fields, sizeof(fields) / sizeof(fields[0]) };
+const cog_field_table cog_chat_fields = { fields, sizeof(fields) / sizeof(fields[0]) };
 
 static const json_t *get(const json_t *object, const char *name)
 {
@@ -154,22 +166,18 @@ static int read_custom(cog_chat *c, cog_api_error *err)
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
                   cog_api_error *err)
 {
-    const json_t *messages;
-
     *out = (cog_chat){ .params = cog_params_defaults };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
-        cog_fields_read(out, out->root, &own, err) < 0)
+        cog_fields_read(out, out->root, &cog_chat_fields, err) < 0)
         return COG_EINVAL;
-    messages = get(out->root, "messages");
-    if (!messages)
-        return cog_api_error_set(err, COG_API_MISSING, "messages",
-                                 "Missing required parameter: 'messages'.");
-    if (cog_chat_messages_read(out, messages, opt, err) < 0 || read_custom(out, err) < 0)
+    if (cog_chat_messages_read(out, get(out->root, "messages"), opt, err) < 0 ||
+        read_custom(out, err) < 0)
         return COG_EINVAL;
-    return cog_fields_unknown(&out->ignored, out->root,
-                              (const cog_field_table *const[]){ &cog_params_fields, &own }, 2,
-                              opt->strict, err);
+    return cog_fields_unknown(
+        &out->ignored, out->root,
+        (const cog_field_table *const[]){ &cog_params_fields, &cog_chat_fields }, 2, opt->strict,
+        err);
 }
 
 void cog_chat_release(cog_chat *c)

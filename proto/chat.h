@@ -74,6 +74,8 @@ typedef struct cog_chat {
     cog_buf ignored; /* names of fields that had no effect, for x-ignored-parameters */
 } cog_chat;
 
+extern const cog_field_table cog_chat_fields; /* those beside cog_params_fields */
+
 /* Understands a body, which must outlive the struct. Fails with COG_EINVAL and fills err; *out is
  * valid for cog_chat_fini after failure as well. */
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,

@@ -12,17 +12,35 @@
 #define AT(member)        offsetof(cog_completion, member)
 #define NO_HARMLESS_VALUE (-1e300)
 
+_Static_assert(COG_COMPLETION_MAX_PROMPTS == 64, "the schema of prompt has it");
+
 static const cog_field fields[] = {
-    { "prompt", COG_FIELD_ANY, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 },
-    { "max_tokens", COG_FIELD_INT, COG_FIELD_STORE, AT(max_tokens), 0, COG_PARAMS_MAX_TOKENS, false,
-      0 },
-    { "echo", COG_FIELD_BOOL, COG_FIELD_STORE, AT(echo), 0, 0, false, 0 },
-    { "suffix", COG_FIELD_STRING, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 },
-    { "logprobs", COG_FIELD_INT, COG_FIELD_REFUSE, 0, 0, 0, false, NO_HARMLESS_VALUE },
-    { "add_special_tokens", COG_FIELD_BOOL, COG_FIELD_REFUSE, 0, 0, 0, false, 1 },
+    { .name = "prompt",
+      .kind = COG_FIELD_ANY,
+      .use = COG_FIELD_CUSTOM,
+      .schema = "'anyOf':[{'type':'string'},"
+                "{'type':'array','minItems':1,'maxItems':64,'items':{'type':'string'}},"
+                "{'type':'array','minItems':1,'items':{'$ref':'#/components/schemas/TokenId'}},"
+                "{'type':'array','minItems':1,'maxItems':64,'items':{'type':'array','minItems':1,"
+                "'items':{'$ref':'#/components/schemas/TokenId'}}}]",
+      .is_required = true },
+    { .name = "max_tokens",
+      .kind = COG_FIELD_INT,
+      .offset = AT(max_tokens),
+      .max = COG_PARAMS_MAX_TOKENS },
+    { .name = "echo", .kind = COG_FIELD_BOOL, .offset = AT(echo) },
+    { .name = "suffix",
+      .kind = COG_FIELD_STRING,
+      .use = COG_FIELD_CUSTOM,
+      .schema = "'maxLength':0" },
+    { .name = "logprobs",
+      .kind = COG_FIELD_INT,
+      .use = COG_FIELD_REFUSE,
+      .off = NO_HARMLESS_VALUE },
+    { .name = "add_special_tokens", .kind = COG_FIELD_BOOL, .use = COG_FIELD_REFUSE, .off = 1 },
 };
 
-static const cog_field_table own = { fields, sizeof(fields) / sizeof(fields[0]) };
+const cog_field_table cog_completion_fields = { fields, sizeof(fields) / sizeof(fields[0]) };
 
 static const json_t *get(const json_t *object, const char *name)
 {
@@ -91,9 +109,6 @@ static int read_prompts(cog_completion *c, const cog_completion_options *opt, co
     const json_t *v = get(c->root, "prompt");
     bool is_text = json_is_string(v);
 
-    if (!v)
-        return cog_api_error_set(err, COG_API_MISSING, "prompt",
-                                 "Missing required parameter: 'prompt'.");
     if (!is_text && !json_is_array(v))
         return cog_field_type_error(err, "prompt", "a string or an array", v);
     if (!is_text && json_array_size(v) == 0)
@@ -130,12 +145,13 @@ int cog_completion_init(cog_completion *out, const char *body, size_t len,
     *out = (cog_completion){ .params = cog_params_defaults, .max_tokens = -1 };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
-        cog_fields_read(out, out->root, &own, err) < 0 || check(out, err) < 0 ||
+        cog_fields_read(out, out->root, &cog_completion_fields, err) < 0 || check(out, err) < 0 ||
         read_prompts(out, opt, err) < 0)
         return COG_EINVAL;
-    return cog_fields_unknown(&out->ignored, out->root,
-                              (const cog_field_table *const[]){ &cog_params_fields, &own }, 2,
-                              opt->strict, err);
+    return cog_fields_unknown(
+        &out->ignored, out->root,
+        (const cog_field_table *const[]){ &cog_params_fields, &cog_completion_fields }, 2,
+        opt->strict, err);
 }
 
 void cog_completion_fini(cog_completion *c)

@@ -45,6 +45,8 @@ typedef struct cog_completion {
     cog_buf ignored; /* for x-ignored-parameters */
 } cog_completion;
 
+extern const cog_field_table cog_completion_fields; /* those beside cog_params_fields */
+
 /* Understands a body, which must outlive the struct. Fails with COG_EINVAL and fills err; *out is
  * valid for fini after failure as well. */
 int cog_completion_init(cog_completion *out, const char *body, size_t len,

@@ -175,8 +175,13 @@ int cog_fields_read(void *dst, const json_t *object, const cog_field_table *tabl
 {
     for (int i = 0; i < table->n; i++) {
         const json_t *v = json_object_get(object, table->fields[i].name);
-        if (!v || json_is_null(v))
+        if (!v || json_is_null(v)) {
+            if (table->fields[i].is_required)
+                return cog_api_error_set(err, COG_API_MISSING, table->fields[i].name,
+                                         "Missing required parameter: '%s'.",
+                                         table->fields[i].name);
             continue;
+        }
         if (read_field(dst, &table->fields[i], v, err) < 0)
             return COG_EINVAL;
     }

@@ -34,10 +34,14 @@ typedef struct cog_field {
     cog_field_kind kind;
     cog_field_use use;
     size_t offset;
-    double min, max;   /* numbers; min == max == 0: any. Strings: max bytes, 0: any */
-    bool is_above_min; /* min itself is out of range */
-    double off;        /* REFUSE: the harmless value of a bool, int or number. Arrays and objects
-                          are harmless when empty, ANY is when false and off is 0 */
+    double min, max;    /* numbers; min == max == 0: any. Strings: max bytes, 0: any */
+    bool is_above_min;  /* min itself is out of range */
+    double off;         /* REFUSE: the harmless value of a bool, int or number. Arrays and objects
+                           are harmless when empty, ANY is when false and off is 0 */
+    const char *schema; /* what else a value must be, for the API's description: members of a JSON
+                           schema with ' in the place of ", beside those that the columns above
+                           give. CUSTOM always has one; "": nothing else */
+    bool is_required;   /* absent and null are errors, and so the description says */
 } cog_field;
 
 typedef struct cog_field_table {
@@ -46,7 +50,7 @@ typedef struct cog_field_table {
 } cog_field_table;
 
 /* Reads every field of the table, in its order; null equals absent. Stops at the first error with
- * COG_EINVAL. */
+ * COG_EINVAL, which is COG_API_MISSING for a required field. */
 int cog_fields_read(void *dst, const struct json_t *object, const cog_field_table *table,
                     cog_api_error *err);
 

@@ -8,30 +8,37 @@
 #include <string.h>
 
 #define AT(member) offsetof(cog_params, member)
-#define INT(name, lo, hi)                                                 \
-    {                                                                     \
-#name, COG_FIELD_INT, COG_FIELD_STORE, AT(name), lo, hi, false, 0 \
+#define INT(member, lo, hi)                                                                \
+    {                                                                                      \
+        .name = #member, .kind = COG_FIELD_INT, .offset = AT(member), .min = lo, .max = hi \
     }
-#define NUM(name, lo, hi)                                                    \
+#define NUM(member, lo, hi)                                                                   \
+    {                                                                                         \
+        .name = #member, .kind = COG_FIELD_NUMBER, .offset = AT(member), .min = lo, .max = hi \
+    }
+#define BOOL(text, member)                                         \
+    {                                                              \
+        .name = text, .kind = COG_FIELD_BOOL, .offset = AT(member) \
+    }
+#define TEXT(member, most, more)                                                      \
+    {                                                                                 \
+        .name = #member, .kind = COG_FIELD_STRING, .offset = AT(member), .max = most, \
+        .schema = more                                                                \
+    }
+#define CUSTOM(text, what, more)                                            \
+    {                                                                       \
+        .name = text, .kind = what, .use = COG_FIELD_CUSTOM, .schema = more \
+    }
+#define IGNORE(text)                          \
+    {                                         \
+        .name = text, .use = COG_FIELD_IGNORE \
+    }
+#define REFUSE(text, what, harmless)                                         \
     {                                                                        \
-#name, COG_FIELD_NUMBER, COG_FIELD_STORE, AT(name), lo, hi, false, 0 \
+        .name = text, .kind = what, .use = COG_FIELD_REFUSE, .off = harmless \
     }
-#define BOOL(name, member)                                                \
-    {                                                                     \
-        name, COG_FIELD_BOOL, COG_FIELD_STORE, AT(member), 0, 0, false, 0 \
-    }
-#define CUSTOM(name, kind)                              \
-    {                                                   \
-        name, kind, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 \
-    }
-#define IGNORE(name)                                             \
-    {                                                            \
-        name, COG_FIELD_ANY, COG_FIELD_IGNORE, 0, 0, 0, false, 0 \
-    }
-#define REFUSE(name, kind, off)                           \
-    {                                                     \
-        name, kind, COG_FIELD_REFUSE, 0, 0, 0, false, off \
-    }
+_Static_assert(COG_PARAMS_MAX_STOPS == 16, "stop's schema has it");
+_Static_assert(COG_MAX_TOKEN_BIASES == 1024 && COG_MAX_TOKEN_STOPS == 64, "their schemas have it");
 #define MAX_TOP_K         2147483647.0
 #define NO_HARMLESS_VALUE (-1e300)
 
@@ -45,33 +52,44 @@ const cog_params cog_params_defaults = {
 };
 
 static const cog_field fields[] = {
-    { "model", COG_FIELD_STRING, COG_FIELD_STORE, AT(model), 0, 0, false, 0 },
+    TEXT(model, 0, NULL),
     INT(n_predict, 1, COG_PARAMS_MAX_TOKENS),
     NUM(temperature, 0, 2),
     NUM(top_p, 0, 1),
     INT(n, 1, 128),
-    CUSTOM("stop", COG_FIELD_ANY),
+    CUSTOM("stop", COG_FIELD_ANY,
+           "'anyOf':[{'$ref':'#/components/schemas/StopString'},{'type':'array','maxItems':16,"
+           "'items':{'$ref':'#/components/schemas/StopString'}}]"),
     INT(seed, 0, 0),
     BOOL("stream", stream),
     BOOL("return_metrics", return_metrics),
-    CUSTOM("stream_options", COG_FIELD_OBJECT),
+    CUSTOM("stream_options", COG_FIELD_OBJECT,
+           "'properties':{'include_usage':{'type':['boolean','null']},"
+           "'continuous_usage_stats':{'type':['boolean','null']}}"),
     NUM(presence_penalty, -2, 2),
     NUM(frequency_penalty, -2, 2),
-    CUSTOM("logit_bias", COG_FIELD_OBJECT),
-    CUSTOM("response_format", COG_FIELD_OBJECT),
-    { "user", COG_FIELD_STRING, COG_FIELD_STORE, AT(user), 0, 512, false, 0 },
+    CUSTOM("logit_bias", COG_FIELD_OBJECT,
+           "'maxProperties':1024,'propertyNames':{'pattern':'^(0|[1-9][0-9]{0,9})$'},"
+           "'additionalProperties':{'type':'number','minimum':-100,'maximum':100}"),
+    CUSTOM("response_format", COG_FIELD_OBJECT,
+           "'required':['type'],'properties':{'type':{'const':'text'}}"),
+    TEXT(user, 512, NULL),
 
     INT(top_k, -1, MAX_TOP_K),
     NUM(min_p, 0, 1),
-    { "repetition_penalty", COG_FIELD_NUMBER, COG_FIELD_STORE, AT(repetition_penalty), 0, 2, true,
-      0 },
-    { "request_id", COG_FIELD_STRING, COG_FIELD_STORE, AT(request_id), 0, 128, false, 0 },
-    { "cache_salt", COG_FIELD_STRING, COG_FIELD_STORE, AT(cache_salt), 0, COG_PARAMS_MAX_SALT_LEN,
-      false, 0 },
+    { .name = "repetition_penalty",
+      .kind = COG_FIELD_NUMBER,
+      .offset = AT(repetition_penalty),
+      .max = 2,
+      .is_above_min = true },
+    TEXT(request_id, 128, "'pattern':'^[A-Za-z0-9._:-]{1,128}$'"),
+    TEXT(cache_salt, COG_PARAMS_MAX_SALT_LEN, "'minLength':1"),
     BOOL("cache_prompt", cache_prompt),
     INT(priority, -100, 100),
-    CUSTOM("stop_token_ids", COG_FIELD_ARRAY),
-    CUSTOM("allowed_token_ids", COG_FIELD_ARRAY),
+    CUSTOM("stop_token_ids", COG_FIELD_ARRAY,
+           "'maxItems':64,'items':{'$ref':'#/components/schemas/TokenId'}"),
+    CUSTOM("allowed_token_ids", COG_FIELD_ARRAY,
+           "'minItems':1,'items':{'$ref':'#/components/schemas/TokenId'}"),
     INT(min_tokens, 0, COG_PARAMS_MAX_TOKENS),
     INT(min_new_tokens, 0, COG_PARAMS_MAX_TOKENS),
     BOOL("ignore_eos", ignore_eos),

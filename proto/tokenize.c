@@ -10,25 +10,43 @@
 
 #define AT(member) offsetof(cog_tokenize, member)
 
+#define FLAG(text, member)                                         \
+    {                                                              \
+        .name = text, .kind = COG_FIELD_BOOL, .offset = AT(member) \
+    }
+
 static const cog_field fields[] = {
-    { "model", COG_FIELD_STRING, COG_FIELD_STORE, AT(model), 0, 0, false, 0 },
-    { "prompt", COG_FIELD_STRING, COG_FIELD_CUSTOM, 0, 0, COG_TOKENIZE_MAX_LEN, false, 0 },
-    { "content", COG_FIELD_STRING, COG_FIELD_CUSTOM, 0, 0, COG_TOKENIZE_MAX_LEN, false, 0 },
-    { "messages", COG_FIELD_ARRAY, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 },
-    { "add_special_tokens", COG_FIELD_BOOL, COG_FIELD_STORE, AT(add_special), 0, 0, false, 0 },
-    { "add_special", COG_FIELD_BOOL, COG_FIELD_STORE, AT(add_special), 0, 0, false, 0 },
-    { "return_token_strs", COG_FIELD_BOOL, COG_FIELD_STORE, AT(token_strings), 0, 0, false, 0 },
-    { "with_pieces", COG_FIELD_BOOL, COG_FIELD_STORE, AT(pieces), 0, 0, false, 0 },
-    { "parse_special", COG_FIELD_ANY, COG_FIELD_IGNORE, 0, 0, 0, false, 0 },
+    { .name = "model", .kind = COG_FIELD_STRING, .offset = AT(model) },
+    { .name = "prompt",
+      .kind = COG_FIELD_STRING,
+      .use = COG_FIELD_CUSTOM,
+      .max = COG_TOKENIZE_MAX_LEN,
+      .schema = "" },
+    { .name = "content",
+      .kind = COG_FIELD_STRING,
+      .use = COG_FIELD_CUSTOM,
+      .max = COG_TOKENIZE_MAX_LEN,
+      .schema = "" },
+    { .name = "messages", .kind = COG_FIELD_ARRAY, .use = COG_FIELD_CUSTOM, .schema = "" },
+    FLAG("add_special_tokens", add_special),
+    FLAG("add_special", add_special),
+    FLAG("return_token_strs", token_strings),
+    FLAG("with_pieces", pieces),
+    { .name = "parse_special", .use = COG_FIELD_IGNORE },
 };
 
 static const cog_field id_fields[] = {
-    { "model", COG_FIELD_STRING, COG_FIELD_STORE, offsetof(cog_detokenize, model), 0, 0, false, 0 },
-    { "tokens", COG_FIELD_ARRAY, COG_FIELD_CUSTOM, 0, 0, 0, false, 0 },
+    { .name = "model", .kind = COG_FIELD_STRING, .offset = offsetof(cog_detokenize, model) },
+    { .name = "tokens",
+      .kind = COG_FIELD_ARRAY,
+      .use = COG_FIELD_CUSTOM,
+      .schema = "'items':{'$ref':'#/components/schemas/TokenId'}",
+      .is_required = true },
 };
 
-static const cog_field_table table = { fields, sizeof(fields) / sizeof(fields[0]) };
-static const cog_field_table id_table = { id_fields, sizeof(id_fields) / sizeof(id_fields[0]) };
+const cog_field_table cog_tokenize_fields = { fields, sizeof(fields) / sizeof(fields[0]) };
+const cog_field_table cog_detokenize_fields = { id_fields,
+                                                sizeof(id_fields) / sizeof(id_fields[0]) };
 
 static const json_t *get(const json_t *object, const char *name)
 {
@@ -55,8 +73,9 @@ static int read_custom(cog_tokenize *t, bool strict, cog_api_error *err)
         t->add_special = false;
     t->text = json_string_value(prompt ? prompt : content);
     t->text_len = json_string_length(prompt ? prompt : content);
-    return cog_fields_unknown(&t->ignored, t->root, (const cog_field_table *const[]){ &table }, 1,
-                              strict, err);
+    return cog_fields_unknown(&t->ignored, t->root,
+                              (const cog_field_table *const[]){ &cog_tokenize_fields }, 1, strict,
+                              err);
 }
 
 int cog_tokenize_init(cog_tokenize *out, const char *body, size_t len, const char *nonce,
@@ -64,7 +83,7 @@ int cog_tokenize_init(cog_tokenize *out, const char *body, size_t len, const cha
 {
     *out = (cog_tokenize){ .add_special = true };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, nonce, err) < 0 ||
-        cog_fields_read(out, out->root, &table, err) < 0)
+        cog_fields_read(out, out->root, &cog_tokenize_fields, err) < 0)
         return COG_EINVAL;
     return read_custom(out, strict, err);
 }
@@ -104,18 +123,16 @@ int cog_detokenize_init(cog_detokenize *out, const char *body, size_t len, const
 
     *out = (cog_detokenize){ 0 };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, nonce, err) < 0 ||
-        cog_fields_read(out, out->root, &id_table, err) < 0)
+        cog_fields_read(out, out->root, &cog_detokenize_fields, err) < 0)
         return COG_EINVAL;
     array = get(out->root, "tokens");
-    if (!array)
-        return cog_api_error_set(err, COG_API_MISSING, "tokens",
-                                 "Missing required parameter: 'tokens'.");
     out->n_tokens = (int)json_array_size(array);
     out->tokens = cog_array(int32_t, json_array_size(array) + 1);
     if (cog_tokens_read(out->tokens, array, "tokens", vocab, err) < 0)
         return COG_EINVAL;
     return cog_fields_unknown(&out->ignored, out->root,
-                              (const cog_field_table *const[]){ &id_table }, 1, strict, err);
+                              (const cog_field_table *const[]){ &cog_detokenize_fields }, 1, strict,
+                              err);
 }
 
 void cog_detokenize_fini(cog_detokenize *d)

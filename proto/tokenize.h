@@ -5,11 +5,14 @@
 
 #include "base/buf.h"
 #include "proto/api_error.h"
+#include "proto/field.h"
 #include "proto/json_scan.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+extern const cog_field_table cog_tokenize_fields, cog_detokenize_fields;
 
 enum { COG_TOKENIZE_MAX_LEN = 1 << 20 }; /* bytes of text */
 
