@@ -312,6 +312,7 @@ void cog_completions_begin(cog_exchange *x);
 /* tokens.c */
 void cog_tokens_tokenize(cog_exchange *x);
 void cog_tokens_detokenize(cog_exchange *x);
+void cog_tokens_count(cog_exchange *x);
 void cog_tokens_fini(cog_exchange *x);
 
 /* admin.c */

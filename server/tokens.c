@@ -1,5 +1,5 @@
-/* tokens.c - POST /tokenize and /detokenize: text to ids and back, on a worker. No picture is
- * looked at: it has the model's constant number of tokens. */
+/* tokens.c - POST /tokenize and /detokenize: text to ids and back, and how many tokens a chat would
+ * take, on a worker. No picture is looked at: it has the model's constant number of tokens. */
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -159,6 +159,30 @@ static void detokenize(cog_work *w)
     cog_detokenize_fini(&d);
 }
 
+/* What the chat's own address would take the prompt for, and refuses as that does. */
+static void count(cog_work *w)
+{
+    tokens_job *j = (tokens_job *)(void *)((char *)w - offsetof(tokens_job, work));
+    cog_exchange *x = j->x;
+    cog_server *s = x->server;
+    cog_chat_options opt = cog_chat_prompt_options(s, j->nonce);
+    cog_prompt prompt = { 0 };
+    cog_chat chat = { 0 };
+
+    if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) == 0 &&
+        cog_chat_init(&chat, x->body.data ? x->body.data : "", x->body.len, &opt, &j->err) == 0 &&
+        cog_chat_prompt_check_model(&s->cfg, chat.params.model, &j->err) == 0 &&
+        cog_chat_prompt_build(&prompt, s, &chat, x->id, &j->err) == 0)
+        cog_buf_printf(&j->body,
+                       "{\"object\":\"response.input_tokens\",\"input_tokens\":%d,"
+                       "\"image_tokens\":%d}",
+                       prompt.n_tokens, prompt.n_image_tokens);
+    cog_prompt_fini(&prompt);
+    j->ignored = chat.ignored;
+    chat.ignored = (cog_buf){ 0 };
+    cog_chat_fini(&chat);
+}
+
 /* ------------------------------------------------------------------ the loop */
 
 static void after(cog_work *w)
@@ -205,6 +229,11 @@ void cog_tokens_tokenize(cog_exchange *x)
 void cog_tokens_detokenize(cog_exchange *x)
 {
     begin(x, detokenize);
+}
+
+void cog_tokens_count(cog_exchange *x)
+{
+    begin(x, count);
 }
 
 void cog_tokens_fini(cog_exchange *x)

@@ -69,6 +69,9 @@ def chats_count_as_when_they_are_asked(server):
         assert status == 200 and data['usage']['prompt_tokens'] == counted['count'], (data, counted)
         images = data['usage']['prompt_tokens_details']['image_tokens']
         assert len(set(counted['tokens'][1:1 + images])) == (images > 0), counted
+        status, _, asked = post(server, '/v1/chat/completions/input_tokens', body)
+        assert (status, asked) == (200, {'object': 'response.input_tokens', 'image_tokens': images,
+                                         'input_tokens': counted['count']}), asked
     broken = question('What is this?', picture_part(b'no picture'))
     whole = question('What is this?', part)
     assert tokens(server, messages=broken['messages']) == tokens(server, messages=whole['messages'])

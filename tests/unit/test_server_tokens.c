@@ -46,6 +46,30 @@ static void texts(void **state)
            "{\"count\":0,\"max_model_len\":4000,\"tokens\":[],\"token_strs\":[]}");
 }
 
+static void prompts_are_counted(void **state)
+{
+    static const char path[] = "/v1/chat/completions/input_tokens";
+    fixture *f = *state;
+    int decoded = fake_engine_decoded();
+    char *text = chat_body("ab", ",\"max_tokens\":5"), *picture = picture_body("ab", "x", "");
+    char *bad = chat_body("ab", ",\"n\":0"), *unknown = chat_body("ab", ",\"model\":\"no\"");
+
+    expect(f, path, text,
+           "{\"object\":\"response.input_tokens\",\"input_tokens\":3,\"image_tokens\":0}");
+    expect(f, path + 3, picture,
+           "{\"object\":\"response.input_tokens\",\"input_tokens\":21,\"image_tokens\":18}");
+    expect_error(client_post(f->address, path, bad), 400, "integer_below_min_value", "n");
+    expect_error(client_post(f->address, path, unknown), 404, "model_not_found", "model");
+    expect_error(client_post(f->address, path, "{}"), 400, "missing_required_parameter",
+                 "messages");
+    assert_int_equal(fake_engine_decoded(), decoded);
+    assert_int_equal(fake_engine_accepted(f->engine), 0);
+    cog_free(unknown);
+    cog_free(bad);
+    cog_free(picture);
+    cog_free(text);
+}
+
 /* The picture is no picture: nobody looks, it counts as every other. */
 static void chats(void **state)
 {
@@ -120,6 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(texts, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(chats, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(prompts_are_counted, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(ids, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_all_addresses_check, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(not_while_loading, fixture_create, fixture_teardown),
