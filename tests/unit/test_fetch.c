@@ -356,12 +356,8 @@ static void certificates_are_verified(void **state)
 
     assert_non_null(mkdtemp(dir));
     child = start_tls(dir, port);
+    assert_true(child > 0);
     command = cog_sprintf("rm -rf %s", dir);
-    if (child < 0) {
-        assert_int_equal(system(command), 0);
-        cog_free(command);
-        skip(); /* there is no openssl */
-    }
     open_rig(&r, &patient);
     snprintf(r.domain, sizeof(r.domain), ".test:%d", port);
     domain = r.domain;
@@ -556,7 +552,6 @@ int main(void)
         cmocka_unit_test(redirects_are_not_followed),
         cmocka_unit_test(private_addresses_are_not_connected_to),
         cmocka_unit_test(a_name_that_changes_gains_nothing),
-        cmocka_unit_test(certificates_are_verified),
         cmocka_unit_test(sizes_are_limited),
         cmocka_unit_test(slow_servers_are_left),
         cmocka_unit_test(connecting_is_limited),
@@ -564,6 +559,14 @@ int main(void)
         cmocka_unit_test(canceled_ones_end_at_once),
         cmocka_unit_test(a_name_that_is_not_found_holds_up_nobody),
         cmocka_unit_test(only_so_many_at_a_time),
+        cmocka_unit_test(certificates_are_verified), /* last: needs openssl */
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    size_t n = sizeof(tests) / sizeof(tests[0]);
+
+    /* cmocka's skip is "not ok" in TAP: a failure to who reads it. */
+    if (system("command -v openssl >/dev/null") != 0) {
+        puts("# certificates_are_verified is left out: there is no openssl");
+        n--;
+    }
+    return _cmocka_run_group_tests("fetch", tests, n, NULL, NULL);
 }
