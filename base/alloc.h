@@ -13,7 +13,7 @@ void *cog_realloc(void *p, size_t n, size_t size);   /* new tail bytes are not z
 void *cog_alloc_aligned(size_t bytes, size_t align); /* zeroed; align is a power of two >= 16 */
 char *cog_strdup(const char *s);
 char *cog_strndup(const char *s, size_t len);
-char *cog_sprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+char *cog_sprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2), nonnull(1)));
 void cog_free(void *p);
 
 #define cog_new(type)      ((type *)cog_alloc(1, sizeof(type)))

@@ -17,7 +17,8 @@ void cog_buf_clear(cog_buf *b); /* len 0, memory kept */
 void cog_buf_reserve(cog_buf *b, size_t extra);
 void cog_buf_add(cog_buf *b, const void *bytes, size_t len);
 void cog_buf_puts(cog_buf *b, const char *s);
-void cog_buf_printf(cog_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cog_buf_printf(cog_buf *b, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3), nonnull(2)));
 void cog_buf_drop(cog_buf *b, size_t len); /* removes the first len bytes; len <= b->len */
 char *cog_buf_detach(cog_buf *b,
                      size_t *out_len); /* the bytes become the caller's; out_len may be NULL */
