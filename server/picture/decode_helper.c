@@ -463,14 +463,26 @@ cog_decode_worker *cog_decode_helper_new(cog_decoder *dec, cog_err *err)
     return &h->base;
 }
 
+/* Signals interrupt poll, whatever their handlers say. */
+static bool await_words(const helper *h)
+{
+    struct pollfd wait = { .fd = h->fd, .events = POLLIN };
+    uint64_t now;
+    int rc = -1;
+
+    errno = EINTR;
+    while (rc < 0 && errno == EINTR && (now = cog_now_ns()) < h->deadline_ns)
+        rc = poll(&wait, 1, (int)((h->deadline_ns - now) / 1000000) + 1);
+    return rc == 1;
+}
+
 int cog_decode_helper_wait(cog_decode_worker *w, bool *is_guarded, cog_err *why)
 {
     helper *h = (helper *)w;
-    struct pollfd wait = { .fd = h->fd, .events = POLLIN };
     cog_say words;
     ssize_t n = -1;
 
-    if (poll(&wait, 1, START_MS) == 1)
+    if (await_words(h))
         n = recv(h->fd, &words, sizeof(words), MSG_TRUNC);
     if (n < 0 ||
         !cog_say_check(&words, (size_t)n, COG_SAY_HELLO, 0, &cog_decoder_config(w->decoder)->image))

@@ -4,6 +4,9 @@
 
 #include "base/rng.h"
 
+#include <sys/stat.h>
+#include <sys/time.h>
+
 /* ------------------------------------------------------------------ the same as in process */
 
 static void compare(const char *name, const cog_buf *file, void *arg)
@@ -371,6 +374,33 @@ static void helpers_that_cannot_start(void **state)
     cog_free(path);
 }
 
+static void note_alarm(int number)
+{
+}
+
+/* Signals come while helpers, which are slow, are waited for. */
+static void interrupted_while_they_start(void **state)
+{
+    const struct itimerval soon = { { 0, 20000 }, { 0, 20000 } }, never = { { 0, 0 }, { 0, 0 } };
+    rig *r = *state;
+    char *path = cog_sprintf("./slow-helper-%d", (int)getpid());
+    pid_t pid[RIG_MAX_HELPERS];
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    fprintf(f, "#!/bin/sh\nsleep 0.2\nexec %s \"$@\"\n", r->cfg.image_helper);
+    fclose(f);
+    assert_int_equal(chmod(path, 0700), 0);
+    r->cfg.image_helper = path;
+    signal(SIGALRM, note_alarm);
+    assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+    rig_open(r);
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_int_equal(rig_helpers(getpid(), pid), 2);
+    unlink(path);
+    cog_free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_program_for_helpers, rig_create, rig_teardown),
         cmocka_unit_test_setup_teardown(without_a_program_threads_decode, rig_create, rig_teardown),
         cmocka_unit_test_setup_teardown(helpers_that_cannot_start, rig_create, rig_teardown),
+        cmocka_unit_test_setup_teardown(interrupted_while_they_start, rig_create, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
