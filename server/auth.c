@@ -1,5 +1,5 @@
-/* auth.c - who may ask: the keys and their clients. The file is read again on SIGHUP, by the loop
- * thread, which waits for it: keys are a small file on a local disk. */
+/* auth.c - who may ask: the keys and their clients. The file is read again on SIGHUP, by a thread
+ * of the pool: whatever its file system does, the loop does not wait for it. */
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -51,48 +51,90 @@ static void unref_all(cog_client **clients, int n)
     cog_free(clients);
 }
 
-static int read_keys(cog_server *s, cog_err *err)
+static void take_keys(cog_server *s, const cog_key_entry *entries, int n)
 {
     uint64_t now_ns = cog_now_ns();
-    cog_key_entry *entries;
-    cog_client **clients;
-    int n;
-    int rc = cog_key_file_read(&entries, &n, s->cfg.api_key_file, err);
+    cog_client **clients = cog_array(cog_client *, (size_t)n);
 
-    if (rc < 0)
-        return rc;
-    clients = cog_array(cog_client *, (size_t)n);
     for (int i = 0; i < n; i++)
         clients[i] = client_for(s, &entries[i], now_ns);
-    cog_free(entries);
     unref_all(s->clients, s->n_clients);
     s->clients = clients;
     s->n_clients = n;
-    return 0;
 }
 
 int cog_auth_open(cog_server *s, cog_err *err)
 {
     cog_limits limits = limits_of(&s->cfg, NULL);
+    cog_key_entry *entries;
+    int n, rc;
 
-    if (s->cfg.api_key_file)
-        return read_keys(s, err);
-    s->everybody = cog_client_new(&(cog_sha256){ 0 }, &limits, cog_now_ns());
+    if (!s->cfg.api_key_file) {
+        s->everybody = cog_client_new(&(cog_sha256){ 0 }, &limits, cog_now_ns());
+        return 0;
+    }
+    rc = cog_key_file_read(&entries, &n, s->cfg.api_key_file, err);
+    if (rc < 0)
+        return rc;
+    take_keys(s, entries, n);
+    cog_free(entries);
     return 0;
 }
 
+/* ------------------------------------------------------------------ reading again */
+
+typedef struct key_read {
+    uv_work_t work;
+    cog_server *server;
+    cog_key_entry *entries;
+    int n, rc;
+    cog_err err;
+} key_read;
+
+static void read_in_pool(uv_work_t *work)
+{
+    key_read *k = work->data;
+
+    k->rc = cog_key_file_read(&k->entries, &k->n, k->server->cfg.api_key_file, &k->err);
+}
+
+static void after_read(uv_work_t *work, int status)
+{
+    key_read *k = work->data;
+    cog_server *s = k->server;
+    char why[560];
+
+    if (k->rc < 0) {
+        cog_log(COG_ERROR, "event=keys_kept keys=%d reason=%s", s->n_clients,
+                cog_log_quote(why, sizeof(why), k->err.text));
+    } else {
+        take_keys(s, k->entries, k->n);
+        cog_log(COG_INFO, "event=keys_read keys=%d", s->n_clients);
+    }
+    cog_free(k->entries);
+    cog_free(k);
+    s->is_reading_keys = false;
+    if (s->is_reading_late && s->phase != COG_SERVER_ENDING)
+        cog_auth_reload(s);
+}
+
+/* One at a time: however often it is asked for, a file that hangs holds one thread. */
 void cog_auth_reload(cog_server *s)
 {
-    char why[560];
-    cog_err err;
+    key_read *k;
 
-    if (!s->cfg.api_key_file)
+    if (!s->cfg.api_key_file) {
         cog_log(COG_WARN, "event=keys_kept reason=\"there is no file of keys\"");
-    else if (read_keys(s, &err) < 0)
-        cog_log(COG_ERROR, "event=keys_kept keys=%d reason=%s", s->n_clients,
-                cog_log_quote(why, sizeof(why), err.text));
-    else
-        cog_log(COG_INFO, "event=keys_read keys=%d", s->n_clients);
+        return;
+    }
+    s->is_reading_late = s->is_reading_keys;
+    if (s->is_reading_keys)
+        return;
+    s->is_reading_keys = true;
+    k = cog_new(key_read);
+    k->server = s;
+    k->work.data = k;
+    uv_queue_work(&s->loop, &k->work, read_in_pool, after_read);
 }
 
 void cog_auth_close(cog_server *s)

@@ -41,7 +41,7 @@ enum {
     COG_MAX_REPLY_HEADERS = 10,
     COG_PROBE_CONNECTIONS = 64, /* beyond max_connections, read for the sake of probes */
     COG_N_SIGNALS = 3,
-    COG_ID_SIZE = 129, /* bytes of a request id with its NUL */
+    COG_ID_SIZE = 129,          /* bytes of a request id with its NUL */
 };
 
 /* ------------------------------------------------------------------ connections */
@@ -203,8 +203,9 @@ struct cog_server {
     cog_server_config cfg; /* immutable after open: any thread */
     cog_client **clients;  /* one for each key */
     int n_clients;
-    cog_client *everybody; /* on a server without keys; else NULL */
-    int64_t created;       /* Unix seconds */
+    cog_client *everybody;                 /* on a server without keys; else NULL */
+    bool is_reading_keys, is_reading_late; /* late: the file is to be read once more after that */
+    int64_t created;                       /* Unix seconds */
     uint64_t open_ns;
 
     uv_loop_t loop;
@@ -294,7 +295,8 @@ void cog_route_name(char dst[64], int index); /* "/v1/models/{id}", "none" */
 
 /* auth.c */
 int cog_auth_open(cog_server *s, cog_err *err);
-void cog_auth_reload(cog_server *s); /* the key file again; the old keys stay when it is bad */
+/* Reads the key file again, in the pool; the old keys stay until then, and when it is bad. */
+void cog_auth_reload(cog_server *s);
 void cog_auth_close(cog_server *s);
 /* Whose the request is; NULL when it may not be here. */
 cog_client *cog_auth_find(const cog_server *s, const cog_head *head, cog_api_error *err);
