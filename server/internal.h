@@ -40,7 +40,6 @@ enum {
     COG_MAX_SHARDS = 32,
     COG_MAX_REPLY_HEADERS = 10,
     COG_PROBE_CONNECTIONS = 64, /* beyond max_connections, read for the sake of probes */
-    COG_N_SIGNALS = 3,
     COG_ID_SIZE = 129,          /* bytes of a request id with its NUL */
 };
 
@@ -211,7 +210,7 @@ struct cog_server {
     uv_loop_t loop;
     uv_async_t async;
     uv_timer_t sweep;
-    uv_signal_t signals[COG_N_SIGNALS];
+    uv_signal_t term, interrupt, hangup;
     cog_shard shards[COG_MAX_SHARDS + 1];
     int n_shards; /* the one for metrics, if there is one, is last */
     int next_shard;

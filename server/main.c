@@ -11,6 +11,7 @@
 #include "server/picture_list.h"
 #include "server/server.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -157,12 +158,24 @@ static void print_help(FILE *out)
     fputs("\ncogwheel COMMAND --help lists a command's options; cogwheel --version.\n", out);
 }
 
+/* Until the server takes it: the keys are read at the start in any case. */
+static void hold_hangup(void)
+{
+    sigset_t hangup;
+
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    sigprocmask(SIG_BLOCK, &hangup, NULL);
+}
+
 static int run_command(const struct command *command, int argc, char **argv)
 {
     cog_config cfg = { 0 };
     cog_err err = { 0 };
     int status = OK;
 
+    if (command->id == COG_COMMAND_SERVE)
+        hold_hangup();
     /* Whatever is wrong with the configuration, also in a file, is for its author to mend. */
     if (cog_config_load(&cfg, command->id, argc, argv, &err) < 0) {
         report(command->name, &err);

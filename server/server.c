@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,7 +161,10 @@ static void on_signal(uv_signal_t *h, int number)
 
 static void on_hangup(uv_signal_t *h, int number)
 {
-    cog_auth_reload(h->data);
+    cog_server *s = h->data;
+
+    if (s->phase != COG_SERVER_ENDING)
+        cog_auth_reload(s);
 }
 
 static void check_engine(cog_server *s)
@@ -223,6 +227,29 @@ void cog_server_wake(void *server)
 
 /* ------------------------------------------------------------------ open */
 
+/* From here on signals wait for the loop: one that comes early neither ends the process nor is
+ * lost. */
+static void hold_signals(cog_server *s)
+{
+    const struct {
+        uv_signal_t *handle;
+        int number;
+        uv_signal_cb handler;
+    } on[] = { { &s->term, SIGTERM, on_signal },
+               { &s->interrupt, SIGINT, on_signal },
+               { &s->hangup, SIGHUP, on_hangup } };
+    sigset_t held;
+
+    sigemptyset(&held);
+    for (size_t i = 0; i < sizeof(on) / sizeof(on[0]); i++) {
+        uv_signal_init(&s->loop, on[i].handle);
+        on[i].handle->data = s;
+        uv_signal_start(on[i].handle, on[i].handler, on[i].number);
+        sigaddset(&held, on[i].number);
+    }
+    pthread_sigmask(SIG_UNBLOCK, &held, NULL);
+}
+
 static void raise_limits(const cog_server_config *cfg)
 {
     /* beside connections: files, pictures under way, helpers */
@@ -283,6 +310,7 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     raise_limits(cfg);
     cog_json_init();
     uv_loop_init(&s->loop);
+    hold_signals(s);
     uv_async_init(&s->loop, &s->async, on_wake);
     s->async.data = s;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -348,17 +376,8 @@ bool cog_server_is_metrics_address(const cog_server *s, int idx)
 
 static void start(cog_server *s)
 {
-    static const struct {
-        int number;
-        uv_signal_cb handler;
-    } on[COG_N_SIGNALS] = { { SIGTERM, on_signal }, { SIGINT, on_signal }, { SIGHUP, on_hangup } };
     unsigned period = cog_sweep_period_ms(&s->cfg);
 
-    for (int i = 0; i < COG_N_SIGNALS; i++) {
-        uv_signal_init(&s->loop, &s->signals[i]);
-        s->signals[i].data = s;
-        uv_signal_start(&s->signals[i], on[i].handler, on[i].number);
-    }
     uv_timer_init(&s->loop, &s->sweep);
     s->sweep.data = s;
     uv_timer_start(&s->sweep, on_sweep, period, period);
@@ -366,7 +385,9 @@ static void start(cog_server *s)
         cog_listener_start(l);
 }
 
-/* MHD must not be stopped with a suspended connection, and the pool holds jobs that point here. */
+/* MHD must not be stopped with a suspended connection, and the pool holds jobs that point here. Who
+ * does not want to wait for those ends the process with one more SIGTERM; a SIGHUP that comes now
+ * still finds its handler. */
 static void wind_down(cog_server *s)
 {
     end_requests(s, COG_API_NONE);
@@ -374,8 +395,8 @@ static void wind_down(cog_server *s)
     for (cog_listener *l = s->listeners; l; l = l->next)
         cog_listener_stop(l);
     cog_http_close(s);
-    for (int i = 0; i < COG_N_SIGNALS; i++)
-        uv_close((uv_handle_t *)&s->signals[i], NULL);
+    uv_close((uv_handle_t *)&s->term, NULL);
+    uv_close((uv_handle_t *)&s->interrupt, NULL);
     uv_close((uv_handle_t *)&s->sweep, NULL);
     while (s->n_working > 0)
         uv_run(&s->loop, UV_RUN_ONCE);

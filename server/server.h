@@ -76,7 +76,8 @@ int cog_server_check_keys(const char *path, cog_err *err);
 /* Starts the helpers and binds the listeners (so that probes are answered while the model loads).
  * COG_EINVAL or COG_EIO name the address and the remedy; COG_EUNSUPPORTED: no sandbox, and it is
  * required. The calling thread lives as long as the helpers are to. Raises RLIMIT_NOFILE to its
- * hard limit and ignores SIGPIPE. */
+ * hard limit and ignores SIGPIPE. SIGTERM, SIGINT and SIGHUP have handlers from here on and are
+ * unblocked in the calling thread; cog_server_run does what they ask. */
 int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err);
 
 /* Any thread: the engine has events or a new state. For cog_engine_config.notify. */

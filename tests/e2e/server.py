@@ -18,9 +18,12 @@ ERROR_TYPE = {401: 'authentication_error', 403: 'permission_error', 408: 'timeou
 
 
 class Server:
-    """cogwheel serve on a free port. Ends with the `with` block, killed if it must be."""
+    """cogwheel serve on a free port. Ends with the `with` block, killed if it must be.
 
-    def __init__(self, binary, model, *options, wait=True):
+    wait: until it is ready; else until it listens. early: not even that, see wait_for_address.
+    """
+
+    def __init__(self, binary, model, *options, wait=True, early=False):
         clean = {k: v for k, v in os.environ.items() if not k.startswith('COGWHEEL_')}
         self.log_file = tempfile.TemporaryFile(mode='w+', encoding='utf-8')
         self.process = subprocess.Popen(
@@ -28,16 +31,21 @@ class Server:
              '--log-format', 'text', *options],
             stdout=subprocess.DEVNULL, stderr=self.log_file, env=clean)
         try:
-            address = self.wait_for('listening')['address']
-            self.host, port = address.rsplit(':', 1)
-            self.port = int(port)
-            self.url = f'http://{address}'
-            if wait:
+            if not early:
+                self.wait_for_address()
+            if wait and not early:
                 self.wait_for('loaded')
                 until(lambda: self.get('/readyz')[0] == 200, 'readiness')
         except BaseException:
             self.kill()
             raise
+
+    def wait_for_address(self):
+        """Until it listens."""
+        address = self.wait_for('listening')['address']
+        self.host, port = address.rsplit(':', 1)
+        self.port = int(port)
+        self.url = f'http://{address}'
 
     def __enter__(self):
         return self
