@@ -192,7 +192,7 @@ static void check_events(const cog_buf *body)
 {
     const char *end = body->data + body->len;
 
-    for (const char *at = body->data; at < end;) {
+    for (const char *at = body->data; at && at < end;) {
         const char *stop = memmem(at, (size_t)(end - at), "\n\n", 2);
 
         REQUIRE(stop);
