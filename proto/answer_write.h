@@ -40,6 +40,8 @@ typedef struct cog_answer_choice {
     bool is_stop_token;      /* it was a token, */
     int32_t stop_token;      /* this one */
     cog_buf grounding;       /* the boxes as JSON, when it is finished; empty: not asked for */
+    bool has_logprobs;
+    cog_buf logprobs; /* the entries of logprob_write.h */
 } cog_answer_choice;
 
 /* A whole answer from its beginning up to the first choice, and from behind the last to the end.

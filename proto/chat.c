@@ -38,12 +38,8 @@ static const cog_field fields[] = {
       .is_required = true },
     INT(max_completion_tokens, 1, COG_PARAMS_MAX_TOKENS),
     INT(max_tokens, 1, COG_PARAMS_MAX_TOKENS),
-    REFUSE("logprobs", COG_FIELD_BOOL, 0),
-    { .name = "top_logprobs",
-      .kind = COG_FIELD_INT,
-      .use = COG_FIELD_CUSTOM,
-      .max = 20,
-      .schema = "" },
+    { .name = "logprobs", .kind = COG_FIELD_BOOL, .offset = AT(logprobs) },
+    INT(top_logprobs, 0, 20),
     CUSTOM("template_version", COG_FIELD_STRING, "'enum':['chat','vqa','base',null]"),
     CUSTOM("chat_template_kwargs", COG_FIELD_OBJECT,
            "'properties':{'template_version':{'enum':['chat','vqa','base',null]}}"),
@@ -148,9 +144,8 @@ static int read_grounding(cog_chat *c, cog_api_error *err)
 static int read_custom(cog_chat *c, cog_api_error *err)
 {
     const json_t *kwargs = get(c->root, "chat_template_kwargs");
-    const json_t *top_logprobs = get(c->root, "top_logprobs");
 
-    if (top_logprobs && json_number_value(top_logprobs) != 0)
+    if (c->top_logprobs && !c->logprobs)
         return cog_api_error_set(err, COG_API_INVALID_VALUE, "top_logprobs",
                                  "Invalid 'top_logprobs': it needs 'logprobs' to be true.");
     if (read_form(c, kwargs ? get(kwargs, "template_version") : NULL,

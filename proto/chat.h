@@ -65,6 +65,8 @@ typedef struct cog_chat {
     cog_params params;
     int64_t max_completion_tokens, max_tokens; /* 0: absent */
     cog_chat_form form;
+    bool logprobs;
+    int64_t top_logprobs;
     cog_grounding_format grounding; /* how to tell the boxes; with a picture only */
 
     cog_chat_turn *turns; /* the last one is to be answered */

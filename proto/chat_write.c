@@ -1,6 +1,7 @@
 #include "proto/chat_write.h"
 
 #include "proto/json_write.h"
+#include "proto/logprob_write.h"
 
 void cog_chat_write_response(cog_buf *out, const cog_answer_head *head,
                              const cog_answer_choice *choices, int n, const cog_answer_usage *usage)
@@ -10,7 +11,9 @@ void cog_chat_write_response(cog_buf *out, const cog_answer_head *head,
         cog_buf_printf(out, "%s{\"index\":%d,\"message\":{\"role\":\"assistant\",\"content\":\"",
                        i ? "," : "", i);
         cog_json_write_text(out, choices[i].text.data, choices[i].text.len);
-        cog_buf_puts(out, "\",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,");
+        cog_buf_puts(out, "\",\"refusal\":null,\"annotations\":[]},\"logprobs\":");
+        cog_logprob_write(out, choices[i].has_logprobs ? &choices[i].logprobs : NULL);
+        cog_buf_puts(out, ",");
         cog_answer_finish(out, &choices[i]);
     }
     cog_answer_end(out, usage);
@@ -35,12 +38,14 @@ void cog_chat_stream_role(cog_buf *out, const cog_answer_stream *st, int choice,
 }
 
 void cog_chat_stream_text(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
-                          size_t len, const cog_answer_usage *usage)
+                          size_t len, const cog_buf *logprobs, const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
     cog_buf_printf(out, "{\"index\":%d,\"delta\":{\"content\":\"", choice);
     cog_json_write_text(out, text, len);
-    cog_buf_puts(out, "\"},\"logprobs\":null,\"finish_reason\":null}");
+    cog_buf_puts(out, "\"},\"logprobs\":");
+    cog_logprob_write(out, logprobs);
+    cog_buf_puts(out, ",\"finish_reason\":null}");
     cog_answer_chunk_end(out, st, usage, false);
 }
 

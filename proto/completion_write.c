@@ -31,7 +31,8 @@ void cog_completion_stream_init(cog_answer_stream *st, const cog_answer_head *he
 }
 
 void cog_completion_stream_text(cog_buf *out, const cog_answer_stream *st, int choice,
-                                const char *text, size_t len, const cog_answer_usage *usage)
+                                const char *text, size_t len, const cog_buf *logprobs,
+                                const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
     write_text(out, choice, text, len);

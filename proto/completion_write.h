@@ -12,9 +12,10 @@ void cog_completion_stream_init(cog_answer_stream *st, const cog_answer_head *he
                                 bool include_usage, bool continuous_usage);
 
 /* Each adds one whole event. usage is the running count; it is written where the stream's options
- * say so. */
+ * say so. A completion has no logprobs yet: NULL. */
 void cog_completion_stream_text(cog_buf *out, const cog_answer_stream *st, int choice,
-                                const char *text, size_t len, const cog_answer_usage *usage);
+                                const char *text, size_t len, const cog_buf *logprobs,
+                                const cog_answer_usage *usage);
 void cog_completion_stream_finish(cog_buf *out, const cog_answer_stream *st, int choice,
                                   const cog_answer_choice *finished, const cog_answer_usage *usage);
 

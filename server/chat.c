@@ -31,6 +31,8 @@ static int understand(cog_generate_job *j)
     j->ignored = c->ignored;
     c->ignored = (cog_buf){ 0 };
     j->boxes.format = c->grounding;
+    j->requests[0]->logprobs = j->has_logprobs = c->logprobs;
+    j->requests[0]->n_top = (int)c->top_logprobs;
     return cog_generate_take_params(j, &c->params);
 }
 

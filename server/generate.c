@@ -223,6 +223,7 @@ void cog_generate_fini(cog_exchange *x)
     for (int i = 0; j->choices && i < j->n_requests * j->n; i++) {
         cog_buf_fini(&j->choices[i].text);
         cog_buf_fini(&j->choices[i].grounding);
+        cog_buf_fini(&j->choices[i].logprobs);
     }
     cog_free(j->choices);
     cog_free(j->pace);

@@ -53,7 +53,7 @@ typedef struct cog_generate_form {
     void (*stream_role)(cog_buf *out, const cog_answer_stream *st, int choice,
                         const cog_answer_usage *usage);
     void (*stream_text)(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
-                        size_t len, const cog_answer_usage *usage);
+                        size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
     void (*stream_finish)(cog_buf *out, const cog_answer_stream *st, int choice,
                           const cog_answer_choice *finished, const cog_answer_usage *usage);
 } cog_generate_form;
@@ -78,6 +78,7 @@ struct cog_generate_job {
     int n_stop;
     bool stream, include_usage, continuous_usage;
     bool has_metrics;           /* the answer has them */
+    bool has_logprobs;          /* and these */
     const char *request_id;     /* from the body, checked; the route's. NULL: none */
     cog_buf ignored;            /* for x-ignored-parameters */
     cog_grounding_view boxes;   /* how to tell them; the size is known when the picture is */
@@ -140,7 +141,10 @@ void cog_generate_cancel_picture(cog_generate_job *j);
 
 /* generate_events.c. Loop. Nothing is to be computed. */
 void cog_generate_answer_known(cog_generate_job *j);
-/* An event of the engine for one of this exchange's requests. */
+/* generate_logprobs.c. Adds an event's tokens to a list of entries (proto/logprob_write.h). */
+void cog_generate_add_logprobs(cog_buf *entries, const cog_generate_job *j, const cog_event *ev);
+
+/* generate_events.c. Loop. An event of the engine for one of this exchange's requests. */
 void cog_generate_on_event(cog_exchange *x, const cog_event *ev);
 
 #endif

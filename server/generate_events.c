@@ -44,7 +44,7 @@ static void begin_stream(cog_generate_job *j)
         if (j->form->stream_role)
             j->form->stream_role(&j->x->out, &j->writer, i, &j->usage);
         if (text->len)
-            j->form->stream_text(&j->x->out, &j->writer, i, text->data, text->len, &j->usage);
+            j->form->stream_text(&j->x->out, &j->writer, i, text->data, text->len, NULL, &j->usage);
     }
 }
 
@@ -58,12 +58,19 @@ static void count_token(cog_generate_job *j, int choice, const cog_event *ev)
 
 static void on_text(cog_generate_job *j, int choice, const cog_event *ev)
 {
+    cog_buf *logprobs = j->has_logprobs ? &j->choices[choice].logprobs : NULL;
+
     count_token(j, choice, ev);
     j->usage.completion_tokens += ev->n_tokens;
+    if (logprobs)
+        cog_generate_add_logprobs(logprobs, j, ev);
     if (j->stream) {
         begin_stream(j);
         if (ev->text_len)
-            j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len, &j->usage);
+            j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len, logprobs,
+                                 &j->usage);
+        if (logprobs)
+            cog_buf_clear(logprobs);
         cog_exchange_send(j->x);
     }
     if (!j->stream || j->boxes.format != COG_GROUNDING_OFF)

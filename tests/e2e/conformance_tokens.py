@@ -5,6 +5,7 @@ line  6 ranges of fields  test_chat.c ranges, lists_of_tokens; test_server_sampl
 line 33 ids out of range  ids_out_of_range; test_tokenize.c ids, test_server_sampling.c ids_out_of_range
 """
 import json
+import math
 import os
 import sys
 
@@ -177,8 +178,89 @@ def nothing_ends_too_soon(server):
         check_error(status, headers, data, 400, code, param)
 
 
+def check_entries(server, content, entries, n_top):
+    """Bytes joined are the text, values are probabilities in their order."""
+    assert bytes(b for e in entries for b in e['bytes']).decode() == content, (content, entries)
+    for e in entries:
+        assert set(e) == {'token', 'logprob', 'bytes', 'top_logprobs'}, e
+        assert e['token'] == bytes(e['bytes']).decode('utf-8', 'replace'), e
+        assert -9999 <= e['logprob'] <= 0, e
+        top = e['top_logprobs']
+        assert len(top) == n_top, e
+        values = [t['logprob'] for t in top]
+        assert values == sorted(values, reverse=True), e
+        assert sum(map(math.exp, values)) < 1 + 1e-5, e
+        for t in top:
+            assert set(t) == {'token', 'logprob', 'bytes'}, t
+            assert t['bytes'] != e['bytes'] or t['logprob'] == e['logprob'], e
+
+
+def logprobs_of(server, body, n_top, **fields):
+    """The entries of an answer, the same as a stream and not."""
+    sent = {**body, 'logprobs': True, 'top_logprobs': n_top, **fields}
+    status, _, data = server.chat(sent)
+    assert status == 200, data
+    one = data['choices'][0]
+    assert one['logprobs']['refusal'] is None
+    check_entries(server, one['message']['content'], one['logprobs']['content'], n_top)
+    connection, response = server.stream(sent)
+    chunks = stream_chunks(response)
+    connection.close()
+    streamed = []
+    for c in chunks:
+        choice = c['choices'][0]
+        if choice['delta'].get('content'):
+            streamed += choice['logprobs']['content']
+        else:
+            assert choice['logprobs'] is None, c
+    assert streamed == one['logprobs']['content']
+    return one['message']['content'], streamed
+
+
+def tokens_tell_how_likely_they_were(server):
+    """Greedy tokens are the likeliest; what changes the draw does not change the values."""
+    body = question('What is shown in the image?', picture_part(pictures.scene(1)))
+    text, entries = logprobs_of(server, body, 20)
+    assert len(entries) > 4
+    for e in entries:
+        assert e['token'] == e['top_logprobs'][0]['token'], e
+        assert e['logprob'] == e['top_logprobs'][0]['logprob'], e
+        assert math.isclose(sum(math.exp(t['logprob']) for t in e['top_logprobs']), 1, abs_tol=0.2)
+    assert logprobs_of(server, body, 0) == (text, [{**e, 'top_logprobs': []} for e in entries])
+    wanted = first_id(server, 'cube')
+    for fields in ({'logit_bias': {str(wanted): 100}}, {'allowed_token_ids': [wanted]},
+                   {'logit_bias': {str(wanted): 100}, 'temperature': 2, 'seed': 1}):
+        _, changed = logprobs_of(server, body, 20, max_tokens=1, **fields)
+        assert changed[0]['top_logprobs'] == entries[0]['top_logprobs'], fields
+        assert changed[0]['logprob'] < entries[0]['logprob'], fields
+    assert server.answer(body) == text  # nothing of it stays
+
+
+def what_a_stop_string_takes_is_not_told(server):
+    """Entries are of the tokens whose text is there, at least in part."""
+    body = question('What is shown in the image?', picture_part(pictures.scene(1)))
+    text, entries = logprobs_of(server, body, 1)
+    for stop in {text[i:i + n] for n in (1, 2, 3, 5) for i in range(1, len(text) - 6, 4)}:
+        sent = {**body, 'logprobs': True, 'stop': stop}
+        one = server.chat(sent)[2]['choices'][0]
+        connection, response = server.stream(sent)
+        chunks = stream_chunks(response)
+        connection.close()
+        assert joined(chunks) == one['message']['content'], stop
+        told = one['logprobs']['content']
+        raw = b''.join(bytes(e['bytes']) for e in told).decode()
+        assert raw.startswith(one['message']['content']), (stop, raw)
+        last = len(told[-1]['bytes']) if told else 0
+        assert len(raw) - last < len(one['message']['content']) or not told, (stop, raw)
+        assert [e['bytes'] for e in told] == [e['bytes'] for e in entries[:len(told)]], stop
+        streamed = [e for c in chunks if c['choices'][0]['delta'].get('content')
+                    for e in c['choices'][0]['logprobs']['content']]
+        assert streamed == told, stop
+
+
 TESTS = [there_and_back, strings_of_tokens, chats_count_as_when_they_are_asked, ids_out_of_range,
-         tokens_by_their_ids, nothing_ends_too_soon]
+         tokens_by_their_ids, nothing_ends_too_soon, tokens_tell_how_likely_they_were,
+         what_a_stop_string_takes_is_not_told]
 tap.need_model(MODEL)
 with Server(BINARY, MODEL) as shared:
     code = tap.run(TESTS, shared)

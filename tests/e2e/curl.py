@@ -307,7 +307,8 @@ def bad_bodies(server):
             ({'messages': user, 'user': 'x' * 513}, 'string_above_max_length', 'user'),
             ({'messages': user, 'tools': [{'type': 'function'}]}, 'unsupported_parameter',
              'tools'),
-            ({'messages': user, 'logprobs': True}, 'unsupported_parameter', 'logprobs')):
+            ({'messages': user, 'top_logprobs': 1}, 'invalid_value', 'top_logprobs'),
+            ({'messages': user, 'bad_words': ['x']}, 'unsupported_parameter', 'bad_words')):
         if code:
             refused(server, fields, 400, code, param)
         else:

@@ -172,12 +172,22 @@ const tests = {
     assert.deepEqual([requests.at(-1).status, requests.at(-1).retry], [200, String(requests.length - 1)]);
   },
 
+  async 'log-probabilities, also in the stream helper'() {
+    const body = ask(cases[0], { logprobs: true, top_logprobs: 3 });
+    const whole = (await demo.chat.completions.create(body)).choices[0];
+    const helped = (await demo.chat.completions.stream(body).finalChatCompletion()).choices[0];
+    const entries = whole.logprobs.content;
+    assert.equal(Buffer.from(entries.flatMap((e) => e.bytes)).toString(), whole.message.content);
+    assert.ok(entries.every((e) => e.logprob <= 0 && e.top_logprobs.length === 3));
+    assert.deepEqual(helped.logprobs.content, entries);
+  },
+
   async 'errors have their classes'() {
     const body = ask(cases[0]);
     const create = (more, options) => demo.chat.completions.create({ ...body, ...more }, options);
     await refused(create({ temperature: 3 }), OpenAI.BadRequestError, 400, 'decimal_above_max_value', 'temperature');
     await refused(create({ messages: [] }), OpenAI.BadRequestError, 400, 'empty_array', 'messages');
-    await refused(create({ logprobs: true }), OpenAI.BadRequestError, 400, 'unsupported_parameter', 'logprobs');
+    await refused(create({ top_logprobs: 2 }), OpenAI.BadRequestError, 400, 'invalid_value', 'top_logprobs');
     await refused(create({ response_format: { type: 'json_object' } }), OpenAI.BadRequestError, 400,
                   'unsupported_parameter', 'response_format');
     const web = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] }];

@@ -74,8 +74,8 @@ static const char *const words[] = {
     "\"stream\":true",
     "\"stream_options\":{\"include_usage\":true}",
     "\"stream_options\":{\"continuous_usage_stats\":true}",
-    "\"logprobs\":false",
-    "\"top_logprobs\":0",
+    "\"logprobs\":true",
+    "\"top_logprobs\":2",
     "\"presence_penalty\":-2",
     "\"frequency_penalty\":2",
     "\"logit_bias\":{}",
@@ -173,6 +173,7 @@ static void check_tokens(const cog_chat *c, const cog_chat_options *opt)
     for (int i = 0; i < t->n_stop; i++)
         REQUIRE(t->stop[i] >= 0 && t->stop[i] < opt->vocab);
     REQUIRE(c->params.min_tokens >= 0 && c->params.min_new_tokens >= 0);
+    REQUIRE(c->top_logprobs >= 0 && c->top_logprobs <= (c->logprobs ? 20 : 0));
 }
 
 static void check_turns(const cog_chat *c)

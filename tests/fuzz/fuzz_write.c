@@ -7,6 +7,7 @@
 #include "proto/caption_line.h"
 #include "proto/chat_write.h"
 #include "proto/completion_write.h"
+#include "proto/logprob_write.h"
 #include "proto/json_write.h"
 
 #include <string.h>
@@ -31,7 +32,7 @@ typedef struct form {
     void (*stream_init)(cog_answer_stream *st, const cog_answer_head *head, bool include_usage,
                         bool continuous_usage);
     void (*stream_text)(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
-                        size_t len, const cog_answer_usage *usage);
+                        size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
     void (*stream_finish)(cog_buf *out, const cog_answer_stream *st, int choice,
                           const cog_answer_choice *finished, const cog_answer_usage *usage);
     const char *whole, *delta; /* of a choice: what has its text; NULL: it does itself */
@@ -109,14 +110,17 @@ static void check_stream(const form *f, const text *t, const cog_answer_head *he
                                    .stop_reason = flags & 4 ? "a\"b" : NULL,
                                    .is_stop_token = flags & 8,
                                    .stop_token = INT32_MAX };
+    const cog_logprob_token token = { t->raw, t->len, flags & 32 ? -1e300 : -0.5 };
     cog_answer_stream st;
-    cog_buf out = { 0 }, joined;
+    cog_buf out = { 0 }, entries = { 0 }, joined;
     int n = 0;
 
+    for (unsigned i = 0; i < (flags >> 6); i++)
+        cog_logprob_add(&entries, &token, &token, (int)i % 2);
     f->stream_init(&st, head, flags & 1, flags & 2);
     if (f->delta)
         cog_chat_stream_role(&out, &st, 0, usage);
-    f->stream_text(&out, &st, 0, t->raw, t->len, usage);
+    f->stream_text(&out, &st, 0, t->raw, t->len, flags & 16 ? &entries : NULL, usage);
     f->stream_finish(&out, &st, 0, &finished, usage);
     cog_answer_stream_end(&out, &st, usage);
     joined = read_stream(f, &out, &n);
@@ -124,6 +128,7 @@ static void check_stream(const form *f, const text *t, const cog_answer_head *he
     REQUIRE(joined.len == t->clean_len);
     REQUIRE(memcmp(joined.data ? joined.data : "", t->clean, t->clean_len) == 0);
     cog_buf_fini(&joined);
+    cog_buf_fini(&entries);
     cog_buf_fini(&out);
     cog_answer_stream_fini(&st);
 }

@@ -112,6 +112,19 @@ static cog_event *event(const struct fake_request *f, cog_event_type type, int c
     return ev;
 }
 
+/* Each token is the letter of its number, and less likely than the one before; the likeliest are
+ * the first letters, from the end token on. */
+static void add_score(cog_event *ev, const cog_request *r, int index)
+{
+    ev->n_scored = 1;
+    ev->scored = cog_new(cog_scored_token);
+    *ev->scored = (cog_scored_token){ .self = { 'a' + index % 26, -0.5f * (float)index },
+                                      .is_first = index == 0,
+                                      .n_top = r->n_top };
+    for (int i = 0; i < r->n_top; i++)
+        ev->scored->top[i] = (cog_logprob){ i ? 'a' + i - 1 : 2, (float)-i };
+}
+
 static void post_text(cog_engine *e, struct fake_request *f, const char *text)
 {
     for (int i = 0; i < f->r->n; i++) {
@@ -119,6 +132,8 @@ static void post_text(cog_engine *e, struct fake_request *f, const char *text)
         ev->text = cog_strdup(text);
         ev->text_len = strlen(text);
         ev->n_tokens = 1;
+        if (f->r->logprobs)
+            add_score(ev, f->r, f->sent);
         post(e, ev);
     }
     f->sent++;
@@ -448,6 +463,12 @@ const char *cog_engine_piece(cog_engine *e, int32_t id, size_t *len)
 
     *len = id >= 'a' && id <= 'z';
     return bytes + (*len ? id - 'a' : 0);
+}
+
+const char *cog_engine_control(cog_engine *e, int32_t id, size_t *len)
+{
+    *len = id == 2 ? 4 : 0;
+    return "</s>";
 }
 
 void cog_engine_detokenize(cog_buf *out, cog_engine *e, const int32_t *ids, int n_ids)

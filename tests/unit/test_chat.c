@@ -192,8 +192,9 @@ static void refused_fields(void **state)
     static const struct {
         const char *field, *value, *code;
     } cases[] = {
-        { "logprobs", "true", no },
+        { "logprobs", "true", NULL },
         { "logprobs", "false", NULL },
+        { "logprobs", "null", NULL },
         { "logprobs", "1", type },
         { "top_logprobs", "0", NULL },
         { "top_logprobs", "5", value_ },
@@ -310,6 +311,21 @@ static void lists_of_tokens(void **state)
     assert_int_equal(c.params.tokens.allowed[1], 9);
     assert_int_equal(c.params.tokens.allowed[2], 800);
     cog_chat_fini(&c);
+}
+
+static void log_probabilities(void **state)
+{
+    cog_chat c;
+    cog_api_error err;
+
+    assert_int_equal(read_body(&c, "{" MESSAGES ",\"logprobs\":true,\"top_logprobs\":20}", &err),
+                     0);
+    assert_true(c.logprobs);
+    assert_int_equal(c.top_logprobs, 20);
+    cog_chat_fini(&c);
+    expect_code("{" MESSAGES ",\"logprobs\":true,\"top_logprobs\":21}", high_int, "top_logprobs");
+    expect_code("{" MESSAGES ",\"logprobs\":false,\"top_logprobs\":1}", value_, "top_logprobs");
+    expect_code("{" MESSAGES ",\"logprobs\":null,\"top_logprobs\":1}", value_, "top_logprobs");
 }
 
 static void ignored_silently(void **state)
@@ -637,6 +653,7 @@ int main(void)
         cmocka_unit_test(ranges),
         cmocka_unit_test(refused_fields),
         cmocka_unit_test(lists_of_tokens),
+        cmocka_unit_test(log_probabilities),
         cmocka_unit_test(ignored_silently),
         cmocka_unit_test(tools_with_none),
         cmocka_unit_test(defaults),

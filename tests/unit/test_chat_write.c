@@ -2,7 +2,9 @@
 #include "tests/unit/unit.h"
 
 #include "proto/chat_write.h"
+#include "proto/logprob_write.h"
 
+#include <math.h>
 #include <string.h>
 
 static const cog_answer_head head = {
@@ -62,7 +64,7 @@ static void boxes(void **state)
                                      "\"grounding\":[1]}],\"usage\""));
     cog_buf_clear(&out);
     cog_chat_stream_init(&st, &sized, false, false);
-    cog_chat_stream_text(&out, &st, 0, "x", 1, &usage);
+    cog_chat_stream_text(&out, &st, 0, "x", 1, NULL, &usage);
     assert_null(strstr(out.data, "grounding"));
     assert_non_null(strstr(out.data, "\"fp_1\",\"image_sizes\":[[640,480]],\"choices\":["));
     cog_buf_clear(&out);
@@ -104,7 +106,7 @@ static void metrics_go_out_once(void **state)
         } else {
             cog_chat_stream_init(&st, &head, form & 1, form & 2);
             cog_chat_stream_role(&out, &st, 0, &with);
-            cog_chat_stream_text(&out, &st, 0, "x", 1, &with);
+            cog_chat_stream_text(&out, &st, 0, "x", 1, NULL, &with);
             cog_chat_stream_finish(&out, &st, 0, &choice, &with);
             cog_answer_stream_end(&out, &st, &with);
             cog_answer_stream_fini(&st);
@@ -129,7 +131,7 @@ static void write_all(cog_buf *out, bool include_usage, bool continuous_usage)
 
     cog_chat_stream_init(&st, &head, include_usage, continuous_usage);
     cog_chat_stream_role(out, &st, 1, &usage);
-    cog_chat_stream_text(out, &st, 1, "\xc3\xbc\\", 3, &usage);
+    cog_chat_stream_text(out, &st, 1, "\xc3\xbc\\", 3, NULL, &usage);
     cog_chat_stream_finish(out, &st, 1, &choice, &usage);
     cog_answer_stream_end(out, &st, &usage);
     cog_answer_stream_fini(&st);
@@ -180,6 +182,42 @@ static void a_stop_token_is_a_number(void **state)
     cog_buf_fini(&out);
 }
 
+#define ENTRIES                                                                   \
+    "{\"token\":\" \\\"\",\"logprob\":-0.25,\"bytes\":[32,34],\"top_logprobs\":[" \
+    "{\"token\":\"</s>\",\"logprob\":0,\"bytes\":[60,47,115,62]},"                \
+    "{\"token\":\"\",\"logprob\":-9999,\"bytes\":[]}]},"                          \
+    "{\"token\":\"\xef\xbf\xbd\",\"logprob\":-9999,\"bytes\":[195],\"top_logprobs\":[]}"
+#define LOGPROBS "\"logprobs\":{\"content\":[" ENTRIES "],\"refusal\":null},"
+
+/* Bytes are exact, text is text; a stream has them with the text, a whole answer all. */
+static void how_likely_tokens_were(void **state)
+{
+    const cog_logprob_token tokens[] = { { " \"", 2, -0.25 }, { "\xc3", 1, -20000 } };
+    const cog_logprob_token top[] = { { "</s>", 4, 0 }, { "", 0, -INFINITY } };
+    cog_answer_choice choices[2] = { { .finish = "stop" },
+                                     { .finish = "stop", .has_logprobs = true } };
+    cog_answer_stream st;
+    cog_buf out = { 0 };
+
+    cog_logprob_add(&choices[0].logprobs, &tokens[0], top, 2);
+    cog_logprob_add(&choices[0].logprobs, &tokens[1], top, 0);
+    assert_string_equal(choices[0].logprobs.data, ENTRIES);
+    choices[0].has_logprobs = true;
+    cog_chat_write_response(&out, &head, choices, 2, &usage);
+    assert_non_null(strstr(out.data, "\"annotations\":[]}," LOGPROBS "\"finish_reason\":\"stop\""));
+    assert_non_null(
+        strstr(out.data, "\"logprobs\":{\"content\":[],\"refusal\":null},\"finish_reason\""));
+    cog_buf_clear(&out);
+    cog_chat_stream_init(&st, &head, false, false);
+    cog_chat_stream_text(&out, &st, 1, "x", 1, &choices[0].logprobs, &usage);
+    assert_string_equal(out.data, CHUNK("{\"index\":1,\"delta\":{\"content\":\"x\"}," LOGPROBS
+                                        "\"finish_reason\":null}",
+                                        ""));
+    cog_answer_stream_fini(&st);
+    cog_buf_fini(&choices[0].logprobs);
+    cog_buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +225,7 @@ int main(void)
         cmocka_unit_test(boxes),
         cmocka_unit_test(metrics_go_out_once),
         cmocka_unit_test(streams),
+        cmocka_unit_test(how_likely_tokens_were),
         cmocka_unit_test(a_stop_token_is_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

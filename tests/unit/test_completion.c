@@ -205,7 +205,7 @@ static void streamed(void **state)
     cog_buf out = { 0 };
 
     cog_completion_stream_init(&st, &head, false, false);
-    cog_completion_stream_text(&out, &st, 5, "a\n", 2, &usage);
+    cog_completion_stream_text(&out, &st, 5, "a\n", 2, NULL, &usage);
     cog_completion_stream_finish(&out, &st, 5, &choice, &usage);
     cog_answer_stream_end(&out, &st, &usage);
     assert_string_equal(

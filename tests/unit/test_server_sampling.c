@@ -65,6 +65,44 @@ static void stop_token(void **state)
     }
 }
 
+#define ENTRY(token, logprob, bytes, top)                                     \
+    "{\"token\":\"" token "\",\"logprob\":" logprob ",\"bytes\":[" bytes "]," \
+    "\"top_logprobs\":[" top "]}"
+#define TOP                                                        \
+    "{\"token\":\"</s>\",\"logprob\":0,\"bytes\":[60,47,115,62]}," \
+    "{\"token\":\"a\",\"logprob\":-1,\"bytes\":[97]}"
+#define LOGPROBS(entries) "\"logprobs\":{\"content\":[" entries "],\"refusal\":null}"
+
+/* In a stream with the text of each token, else all together; and null where nobody asked. */
+static void log_probabilities(void **state)
+{
+    fixture *f = *state;
+    http_response r = chat(f, "count=2", ",\"logprobs\":true,\"top_logprobs\":2,\"n\":2");
+    const char *one = LOGPROBS(
+        ENTRY("a", "-0", "97", TOP) "," ENTRY("b", "-0.5", "98", TOP)) ",\"finish_reason\"";
+    const char *at;
+
+    assert_int_equal(r.status, 200);
+    at = strstr(r.body.data, one);
+    assert_non_null(at);
+    assert_non_null(strstr(at + 1, one));
+    response_fini(&r);
+
+    r = chat(f, "count=2", ",\"logprobs\":true,\"stream\":true");
+    at = strstr(r.body.data, "\"content\":\"t0 \"}," LOGPROBS(ENTRY("a", "-0", "97", "")) ",");
+    assert_non_null(at);
+    assert_non_null(strstr(at, "\"content\":\"t1 \"}," LOGPROBS(ENTRY("b", "-0.5", "98", "")) ","));
+    assert_non_null(strstr(at, "\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\""));
+    response_fini(&r);
+
+    r = chat(f, "count=0", ",\"logprobs\":true");
+    assert_non_null(strstr(r.body.data, LOGPROBS("") ","));
+    response_fini(&r);
+    r = chat(f, "count=2", "");
+    assert_non_null(strstr(r.body.data, "\"logprobs\":null,"));
+    response_fini(&r);
+}
+
 /* ------------------------------------------------------------------ refusals */
 
 static void expect_error(http_response r, const char *code, const char *param)
@@ -123,8 +161,11 @@ static void no_token_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STARTED(tokens_and_ends),  STARTED(stop_token),
-        STARTED(ids_out_of_range), STARTED(more_than_there_is_room_for),
+        STARTED(tokens_and_ends),
+        STARTED(stop_token),
+        STARTED(log_probabilities),
+        STARTED(ids_out_of_range),
+        STARTED(more_than_there_is_room_for),
         STARTED(no_token_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
