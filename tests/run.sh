@@ -11,6 +11,8 @@ Installs missing Debian packages, builds, runs the suites, and ends with
 "N passed, N failed, N skipped". Without a suite: all of them.
 
   unit conform golden oracle e2e lint   on the build of gcc
+  clients                        clients from npm as they are, same build; skipped where npm cannot
+                                 install tests/clients/package-lock.json
   fuzz                           replays the corpora of tests/fuzz there, and fuzzes for seconds
   cuda                           the CUDA backend on a CPU (tests/cudaemu), same build
   nvcc                           the CUDA backend by nvcc, and what became of each kernel; skipped
@@ -152,11 +154,13 @@ print(s.getsockname()[1])')
     echo "{\"name\": \"quickstart\", \"result\": \"$result\"}" >"$root/build/quickstart.json"
 }
 
+# the npm packages are installed once for all builds
+export CLIENTS_FOLDER="$root/build-clients"
 gcc_suites='' others='' wrap='' targets=''
-[ $# -gt 0 ] || set -- unit conform golden oracle cuda e2e lint fuzz nvcc clang asan tsan quickstart
+[ $# -gt 0 ] || set -- unit conform golden oracle cuda e2e clients lint fuzz nvcc clang asan tsan quickstart
 for suite in "$@"; do
     case $suite in
-    unit | conform | golden | oracle | cuda | e2e | lint) gcc_suites="$gcc_suites $suite" ;;
+    unit | conform | golden | oracle | cuda | e2e | clients | lint) gcc_suites="$gcc_suites $suite" ;;
     fuzz) gcc_suites="$gcc_suites fuzz" others="$others fuzz" ;;
     nvcc | clang | asan | tsan | quickstart) others="$others $suite" ;;
     *) usage >&2 && exit 2 ;;

@@ -1,50 +1,13 @@
-// Run by openai.py, which starts the servers and installs the client.
+// The openai package. Run by clients.py.
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import { createRequire } from 'node:module';
-import path from 'node:path';
+import OpenAI from 'openai';
+import { API_KEY, DEMO_URL, LONG_URL, SHORT_URL, ask, cases, endless, fillUp, makesRoom, model, picture, plain,
+         recorder, run, samples, until } from './common.mjs';
 
-const { DEMO_URL, LONG_URL, DEMO, API_KEY, CLIENT } = process.env;
-const OpenAI = createRequire(path.join(CLIENT, 'index.js'))('openai');
-
-const model = path.basename(DEMO);
-const requests = []; // what went over the wire: status and retry count
-
-async function countingFetch(url, init) {
-  const response = await fetch(url, init);
-  const retry = new Headers(init.headers).get('x-stainless-retry-count');
-  requests.push({ status: response.status, retry });
-  return response;
-}
-
+const wire = recorder();
 const demo = new OpenAI({ baseURL: `${DEMO_URL}/v1`, apiKey: API_KEY, maxRetries: 0 });
-const long = new OpenAI({ baseURL: `${LONG_URL}/v1`, apiKey: 'any', fetch: countingFetch });
-const samples = JSON.parse(fs.readFileSync(path.join(DEMO, 'samples.json'), 'utf8'));
-
-function picture(name) {
-  const bytes = fs.readFileSync(path.join(DEMO, name));
-  const type = path.extname(name).slice(1).replace('jpg', 'jpeg');
-  return { type: 'image_url', image_url: { url: `data:image/${type};base64,${bytes.toString('base64')}` } };
-}
-
-// [{image, question, template, greedy}]: questions with an answer in words
-const cases = samples.flatMap((s) =>
-  s.cases.filter((c) => c.kind === 'text' && !c.history).map((c) => ({ image: s.image, ...c })));
-
-function ask(sample, more = {}) {
-  return {
-    model,
-    temperature: 0,
-    max_completion_tokens: 100,
-    chat_template_kwargs: { template_version: sample.template },
-    messages: [{ role: 'user', content: [{ type: 'text', text: sample.question }, picture(sample.image)] }],
-    ...more,
-  };
-}
-
-// takes many seconds
-const endless = { model: 'long', n: 8, max_tokens: 1900, temperature: 0, stream: true,
-                  messages: [{ role: 'user', content: 'Hello' }] };
+const long = new OpenAI({ baseURL: `${LONG_URL}/v1`, apiKey: 'any', fetch: wire.fetch });
+const short = new OpenAI({ baseURL: `${SHORT_URL}/v1`, apiKey: 'any', fetch: wire.fetch });
 
 const textOf = (completion) => completion.choices[0].message.content;
 
@@ -64,7 +27,7 @@ async function listening(stream) { // the first words have come
   }
 }
 
-const tests = {
+await run({
   async 'it lists the model'() {
     const page = await demo.models.list();
     assert.deepEqual(page.data.map((m) => m.id), [model]);
@@ -83,6 +46,14 @@ const tests = {
       right += textOf(completion) === c.greedy;
     }
     assert.ok(right >= cases.length * 0.9, `${right} of ${cases.length} right`);
+  },
+
+  async 'what is drawn is what a request without a client gets'() {
+    for (const [seed, c] of cases.slice(0, 4).entries()) {
+      const body = ask(c, { seed, temperature: 1.5, n: 2 });
+      const { choices } = await demo.chat.completions.create(body);
+      assert.deepEqual(choices, (await plain(body)).choices);
+    }
   },
 
   async 'a stream is the whole answer in pieces'() {
@@ -113,7 +84,9 @@ const tests = {
       assert.deepEqual([choice.index, choice.finish_reason], [index, 'stop']);
       assert.deepEqual([choice.message.role, choice.message.content], ['assistant', cases[0].greedy]);
     }
-    assert.ok(contents.length > 0);
+    assert.equal(await runner.finalContent(), cases[0].greedy);
+    assert.equal((await runner.finalMessage()).content, cases[0].greedy);
+    assert.equal(contents.join('').length, 2 * cases[0].greedy.length);
     assert.ok((await runner.totalUsage()).completion_tokens > 0);
   },
 
@@ -134,13 +107,20 @@ const tests = {
       const stream = await long.chat.completions.create(endless);
       if (leave === 'abort') {
         await listening(stream);
-        stream.controller.abort();
+        await makesRoom(() => stream.controller.abort());
       } else {
-        for await (const chunk of stream) if (chunk.choices[0].delta.content) break;
+        await makesRoom(async () => {
+          for await (const chunk of stream) if (chunk.choices[0].delta.content) break;
+        });
       }
       const next = await long.chat.completions.create({ ...endless, n: 1, max_tokens: 3, stream: false });
       assert.equal(next.usage.completion_tokens, 3);
     }
+    const runner = long.chat.completions.stream({ ...endless, n: 1 });
+    await new Promise((heard) => runner.once('content', heard));
+    const thrown = assert.rejects(runner.finalContent(), OpenAI.APIUserAbortError);
+    await makesRoom(() => runner.abort());
+    await thrown;
     const controller = new AbortController();
     const waiting = long.chat.completions.create({ ...endless, stream: false }, { signal: controller.signal });
     setTimeout(() => controller.abort(), 100);
@@ -148,28 +128,36 @@ const tests = {
   },
 
   async 'a full queue is 503, and the client comes back'() {
-    const running = await long.chat.completions.create(endless);
-    await listening(running);
-    const queued = new AbortController();
-    const second = long.chat.completions.create({ ...endless, stream: false }, { signal: queued.signal })
-      .then(() => null, (e) => e);
-    let error; // the second may not have reached the queue yet
-    do {
-      error = await long.chat.completions.create({ ...endless, max_tokens: 1, n: 1, stream: false },
-                                                 { maxRetries: 0, timeout: 300 }).catch((e) => e);
-    } while (error instanceof OpenAI.APIConnectionTimeoutError);
+    const leave = await fillUp();
+    const small = { ...endless, n: 1, max_tokens: 2, stream: false };
+    const error = await long.chat.completions.create(small, { maxRetries: 0 }).catch((e) => e);
     assert.ok(error instanceof OpenAI.InternalServerError, String(error));
     assert.deepEqual([error.status, error.code], [503, 'server_is_overloaded']);
     assert.ok(Number(error.headers.get('retry-after')) >= 1);
-    requests.length = 0;
-    const third = long.chat.completions.create({ ...endless, n: 1, max_tokens: 2, stream: false });
-    while (requests.length === 0) await new Promise((done) => setTimeout(done, 20));
-    running.controller.abort();
-    queued.abort();
-    assert.equal((await third).usage.completion_tokens, 2);
-    assert.ok((await second) instanceof OpenAI.APIUserAbortError);
-    assert.equal(requests[0].status, 503);
-    assert.deepEqual([requests.at(-1).status, requests.at(-1).retry], [200, String(requests.length - 1)]);
+    wire.requests.length = 0;
+    const next = long.chat.completions.create(small);
+    await until(() => wire.requests.length > 0, 'an answer');
+    leave();
+    assert.equal((await next).usage.completion_tokens, 2);
+    assert.equal(wire.requests[0].status, 503);
+    const last = wire.requests.at(-1);
+    assert.deepEqual([last.status, last.retry], [200, String(wire.requests.length - 1)]);
+  },
+
+  async 'an error in the middle of a stream is thrown, with what came before'() {
+    const stream = await short.chat.completions.create(endless);
+    let heard = 0;
+    const error = await (async () => {
+      for await (const chunk of stream) heard += chunk.choices.length;
+    })().then(() => assert.fail('it came to an end'), (e) => e);
+    assert.ok(error instanceof OpenAI.APIError && heard > 0, `${heard} ${error}`);
+    assert.equal(error.code, 'request_deadline_exceeded');
+    const runner = short.chat.completions.stream(endless);
+    await assert.rejects(runner.finalContent(), { code: 'request_deadline_exceeded' });
+    wire.requests.length = 0;
+    await refused(short.chat.completions.create({ ...endless, stream: false }), OpenAI.InternalServerError, 504,
+                  'request_deadline_exceeded');
+    assert.equal(wire.requests.length, 1, 'it was tried again');
   },
 
   async 'log-probabilities, also in the stream helper'() {
@@ -247,7 +235,8 @@ const tests = {
           [{ role: 'user', content: query }, { role: 'assistant', content: answer }]);
         turns.push({ role: 'user', content: [{ type: 'text', text: h.question }, picture(s.image)] });
         asked++;
-        right += textOf(await demo.chat.completions.create(ask({ ...h, image: s.image }, { messages: turns }))) === h.greedy;
+        const said = await demo.chat.completions.create(ask({ ...h, image: s.image }, { messages: turns }));
+        right += textOf(said) === h.greedy;
       }
     }
     assert.ok(right >= asked * 0.9, `${right} of ${asked} right`);
@@ -260,19 +249,38 @@ const tests = {
     assert.equal(typeof textOf(completion), 'string');
     assert.equal(completion.usage.prompt_tokens_details.image_tokens, 0);
   },
-};
 
-let number = 0, failed = 0;
-console.log(`1..${Object.keys(tests).length}`);
-for (const [name, run] of Object.entries(tests)) {
-  number++;
-  try {
-    await run();
-    console.log(`ok ${number} - ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`not ok ${number} - ${name}`);
-    console.error(error);
-  }
-}
-process.exit(failed ? 1 : 0);
+  async 'boxes come as data'() {
+    const s = samples.find((x) => x.cases.some((c) => c.kind === 'box'));
+    const c = s.cases.find((x) => x.kind === 'box');
+    const body = ask({ ...c, image: s.image }, { grounding: { format: 'norm1000' } });
+    const [choice] = (await demo.chat.completions.create(body)).choices;
+    const [x0, y0, x1, y1] = choice.message.content.match(/\d+/g).map(Number);
+    assert.deepEqual(choice.grounding[0].boxes, [{ x0, y0, x1, y1 }]);
+    const far = c.greedy.match(/\d+/g).map((edge, i) => Math.abs(edge - [x0, y0, x1, y1][i]));
+    assert.ok(Math.max(...far) < 50, `${choice.message.content} is not ${c.greedy}`);
+    const streamed = await demo.chat.completions.stream(body).finalChatCompletion();
+    assert.equal(textOf(streamed), choice.message.content);
+    assert.deepEqual(streamed.choices[0].grounding, choice.grounding);
+  },
+
+  async 'completions go on from texts'() {
+    const body = { model, prompt: ['Question: Can you', 'The blue car'], max_tokens: 8, temperature: 1, seed: 3, n: 2 };
+    const whole = await demo.completions.create(body);
+    assert.deepEqual(whole.choices, (await plain(body, '/v1/completions')).choices);
+    assert.deepEqual(whole.choices.map((x) => x.index), [0, 1, 2, 3]);
+    const texts = ['', '', '', ''];
+    let usage;
+    const stream = await demo.completions.create({ ...body, stream: true, stream_options: { include_usage: true } });
+    for await (const chunk of stream) {
+      for (const choice of chunk.choices) texts[choice.index] += choice.text;
+      usage = chunk.usage ?? usage;
+    }
+    assert.deepEqual(texts, whole.choices.map((x) => x.text));
+    assert.equal(usage.completion_tokens, whole.usage.completion_tokens);
+    const echo = await demo.completions.create({ model, prompt: body.prompt[0], echo: true, max_tokens: 0 });
+    assert.equal(echo.choices[0].text, body.prompt[0]);
+    await refused(demo.completions.create({ model, prompt: [[1 << 30]] }), OpenAI.BadRequestError, 400, 'invalid_value',
+                  'prompt[0][0]');
+  },
+});
