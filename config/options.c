@@ -128,6 +128,10 @@ const cog_option cog_options[] = {
            server.metrics_own_only, 0),
     BOOL("insecure", SERVE, "allow an address beyond this machine without API keys",
          server.insecure),
+    LIST("cors-origin", SERVE, "ORIGIN",
+         "pages that browsers may let ask this server: SCHEME://HOST or SCHEME://HOST:PORT; * for "
+         "all",
+         server.cors_origins, server.n_cors_origins, "none: no page of another origin"),
     INT("max-connections", SERVE, "open connections; beyond them only probes are answered",
         server.max_connections, 1, 1000000),
     TIME("header-timeout", SERVE, "time a client has to send the head of a request",

@@ -24,6 +24,22 @@ static bool is_clean(const char *name, size_t name_len, const char *value, size_
     return name_len > 0;
 }
 
+/* What browsers say for a page of another origin. */
+static bool add_cors(cog_head *h, const char *name, size_t name_len, const char *value)
+{
+    if (is_name(name, name_len, "Origin")) {
+        h->n_origin++;
+        h->origin = value;
+    } else if (is_name(name, name_len, "Access-Control-Request-Method")) {
+        h->cors_method = value;
+    } else if (is_name(name, name_len, "Access-Control-Request-Headers")) {
+        h->cors_fields = value;
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* What is only noted. */
 static void add_context(cog_head *h, const char *name, size_t name_len, const char *value)
 {
@@ -70,7 +86,7 @@ void cog_head_add(cog_head *h, const char *name, size_t name_len, const char *va
         h->content_encoding = value;
     } else if (is_name(name, name_len, "X-Request-Id")) {
         h->request_id = value;
-    } else {
+    } else if (!add_cors(h, name, name_len, value)) {
         add_context(h, name, name_len, value);
     }
 }

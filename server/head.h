@@ -25,6 +25,8 @@ typedef struct cog_head {
     const char *content_type, *content_encoding, *authorization, *request_id; /* borrowed */
     int n_traceparent;
     const char *traceparent, *objective, *fairness; /* borrowed: of a trace, of a gateway */
+    int n_origin;
+    const char *origin, *cors_method, *cors_fields; /* borrowed: of a browser; NULL: absent */
     int n_retries; /* that an SDK says it has made; 0: the first try, or not said */
     size_t bytes;  /* of the whole head */
 } cog_head;

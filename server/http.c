@@ -5,6 +5,7 @@
  * cog_http_flush lets MHD act on them. Two things it cannot do are done here: it does not notice a
  * client that leaves while suspended (the watch does), and its time-outs only see inactivity (the
  * sweep has real deadlines). */
+#include "server/cors.h"
 #include "server/internal.h"
 
 #include "base/alloc.h"
@@ -197,12 +198,27 @@ static void add_limits(struct MHD_Response *res, const cog_client *c)
         add_limit(res, "tokens", &c->tokens, c->limits.tokens, now);
 }
 
+/* Which answer a cache keeps depends on who asked, also where that is nobody who may. */
+static void add_cors(struct MHD_Response *res, const cog_exchange *x)
+{
+    const cog_server_config *cfg = &x->server->cfg;
+    const char *origin = cog_cors_origin(cfg, &x->head);
+
+    if (cfg->n_cors_origins)
+        MHD_add_response_header(res, "Vary", "Origin");
+    if (!origin)
+        return;
+    MHD_add_response_header(res, "Access-Control-Allow-Origin", origin);
+    MHD_add_response_header(res, "Access-Control-Expose-Headers", cog_cors_exposed);
+}
+
 static void add_headers(struct MHD_Response *res, const cog_exchange *x)
 {
     const cog_reply *r = &x->reply;
     bool closes = false;
 
     MHD_add_response_header(res, "x-request-id", x->id);
+    add_cors(res, x);
     if (x->client && x->route && x->route->is_work)
         add_limits(res, x->client);
     for (int i = 0; i < r->n_headers; i++) {
@@ -222,7 +238,8 @@ static enum MHD_Result queue_reply(cog_exchange *x)
 
     if (!res)
         return MHD_NO;
-    MHD_add_response_header(res, "Content-Type", r->type);
+    if (r->type)
+        MHD_add_response_header(res, "Content-Type", r->type);
     MHD_add_response_header(res, "Cache-Control", "no-store");
     add_headers(res, x);
     ok = MHD_queue_response(x->mhd, (unsigned)r->status, res);

@@ -87,6 +87,7 @@ typedef struct cog_route {
     bool is_prefix;                 /* path continues with a name */
     bool is_open;                   /* without a key; also where metrics are */
     bool is_metrics;                /* may need a key, and may be only there */
+    bool is_preflight;              /* of browsers: found by its head, whatever its path */
     bool is_post;                   /* POST with a JSON body; else GET and HEAD */
     bool needs_engine;              /* refused while loading or draining */
     bool is_work;                   /* asks for an answer: queued, counted, limited by key */

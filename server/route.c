@@ -1,3 +1,4 @@
+#include "server/cors.h"
 #include "server/generate.h"
 #include "server/internal.h"
 
@@ -45,6 +46,7 @@ static const cog_route routes[] = {
     { .path = "/livez", .is_open = true, .begin = cog_admin_livez },
     { .path = "/readyz", .is_open = true, .begin = cog_admin_readyz },
     { .path = "/health", .has_v1 = true, .is_open = true, .begin = cog_admin_health },
+    { .path = "preflight", .is_open = true, .is_preflight = true, .begin = cog_cors_answer },
     { .path = "/metrics", .is_open = true, .is_metrics = true, .begin = cog_admin_metrics },
 };
 
@@ -60,6 +62,15 @@ static bool matches(const cog_route *r, const char *path, size_t len)
         len -= 3;
     }
     return (r->is_prefix ? len > n : len == n) && strncmp(path, r->path, n) == 0;
+}
+
+static const cog_route *preflight(void)
+{
+    const cog_route *r = routes;
+
+    while (!r->is_preflight)
+        r++;
+    return r;
 }
 
 static bool allows(const cog_route *r, const char *method)
@@ -90,12 +101,14 @@ const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err)
     size_t len = strcspn(x->target, "?");
 
     *err = (cog_api_error){ 0 };
+    if (cog_cors_is_preflight(&x->server->cfg, &x->head))
+        return preflight();
     if (len > 1 && x->target[len - 1] == '/')
         len--;
     for (size_t i = 0; i < N_ROUTES; i++) {
         const cog_route *r = &routes[i];
 
-        if (!matches(r, x->target, len) || !is_here(x, r))
+        if (r->is_preflight || !matches(r, x->target, len) || !is_here(x, r))
             continue;
         if (r->is_prefix)
             x->name = strstr(x->target, r->path) + strlen(r->path);

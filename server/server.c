@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "proto/json_scan.h"
+#include "server/cors.h"
 #include "server/generate.h"
 #include "server/internal.h"
 #include "server/picture/decoder.h"
@@ -279,6 +280,10 @@ static int check_config(const cog_server_config *cfg, cog_err *err)
         return cog_err_set(err, COG_EINVAL,
                            "metrics can only ask for a key where there are keys; set "
                            "--api-key-file, or leave out --metrics-auth");
+    for (int i = 0; i < cfg->n_cors_origins; i++) {
+        if (cog_cors_check(cfg->cors_origins[i], err) < 0)
+            return COG_EINVAL;
+    }
     return 0;
 }
 

@@ -56,6 +56,8 @@ typedef struct cog_server_config {
     const char *const
         *image_domains; /* to fetch pictures from: see fetch_url.h; none: no fetching */
     int n_image_domains;
+    const char *const *cors_origins; /* whose pages may ask: see cors.h; none: no page */
+    int n_cors_origins;
     const char *media_root; /* of pictures by file: URLs; NULL: none */
     int image_workers;      /* pictures decoded at a time; 0: by the processors, 2 to 4 */
     /* A program whose main hands its arguments to cog_decode_child_main, for helper processes that

@@ -144,7 +144,7 @@ http_response client_read(http_client *c, bool is_head)
     http_response r = client_read_head(c);
     const char *length, *coding;
 
-    if (r.status == 0 || is_head) {
+    if (r.status == 0 || r.status == 204 || is_head) {
         r.is_whole = r.status != 0;
         return r;
     }

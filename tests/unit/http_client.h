@@ -27,7 +27,7 @@ void client_reset(http_client *c);                               /* RST */
 bool client_send(http_client *c, const void *bytes, size_t len); /* false: the peer is gone */
 bool client_puts(http_client *c, const char *text);
 
-/* The next response; of HEAD there is no body. */
+/* The next response; of HEAD, and with status 204, there is no body. */
 http_response client_read(http_client *c, bool is_head);
 /* The head alone; the body's bytes stay in c->in. */
 http_response client_read_head(http_client *c);
