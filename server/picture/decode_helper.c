@@ -20,7 +20,9 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -192,6 +194,23 @@ static void lose(helper *h, const char *why, bool is_guilty)
     cog_worker_end(&h->base, COG_DECODE_FAILED, COG_WORKER_DOWN);
 }
 
+/* Another one gets the picture, which had nothing to do with it. */
+static void lose_innocent(helper *h, const char *why)
+{
+    end_process(h, why);
+    h->base.is_hopeless = h->n_failed_starts >= HOPELESS;
+    cog_worker_return(&h->base);
+}
+
+/* The picture lies in the socket: the helper has not begun on it. The kernel says so, as helpers
+ * may lie. It does not say so of one that died, but then reading ends in ECONNRESET. */
+static bool has_untaken(const helper *h)
+{
+    int unread = 0;
+
+    return h->base.phase == COG_WORKER_HEADER && ioctl(h->fd, SIOCOUTQ, &unread) == 0 && unread > 0;
+}
+
 /* A helper that was stopped, or had no processor, is late without its picture's doing. */
 static void lose_late(helper *h)
 {
@@ -202,6 +221,8 @@ static void lose_late(helper *h)
         lose(h, "abandoned", false);
     else if (!h->is_up)
         lose(h, "did_not_start", false);
+    else if (has_untaken(h))
+        lose_innocent(h, "too_slow");
     else
         lose(h, "too_slow", used >= opt->max_ms * UINT64_C(1000000) / 2);
 }
@@ -290,6 +311,8 @@ static void hear(helper *h, const cog_say *words, size_t len)
     else if (h->base.phase == COG_WORKER_PIXELS &&
              cog_say_check(words, len, COG_SAY_END, h->id, opt))
         hear_end(h, words);
+    else if (has_untaken(h))
+        lose_innocent(h, "broke_the_protocol");
     else
         lose(h, "broke_the_protocol", true);
 }
@@ -302,7 +325,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0)
+    if (n < 0 && errno == ECONNRESET && h->base.phase == COG_WORKER_HEADER)
+        lose_innocent(h, "died");
+    else if (n <= 0)
         lose(h, "died", true);
     else
         hear(h, &words, (size_t)n);
@@ -346,7 +371,10 @@ static bool talk(helper *h, cog_ask_kind kind)
     }
     if (sendmsg(h->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(ask))
         return true;
-    lose(h, "died", false); /* before it saw the picture, or while it waited */
+    if (kind == COG_ASK_LOOK)
+        lose_innocent(h, "died");
+    else
+        lose(h, "died", false); /* while it waited */
     return false;
 }
 

@@ -229,6 +229,27 @@ void cog_worker_end(cog_decode_worker *w, cog_decode_status status, cog_worker_p
     advance(dec);
 }
 
+void cog_worker_return(cog_decode_worker *w)
+{
+    cog_decoder *dec = w->decoder;
+    cog_decode *d = w->d;
+
+    if (!d || d->is_returned) {
+        cog_worker_end(w, COG_DECODE_FAILED, COG_WORKER_DOWN);
+        return;
+    }
+    dec->n_died++;
+    w->phase = COG_WORKER_DOWN;
+    w->d = NULL;
+    d->is_returned = true;
+    d->worker = NULL;
+    d->next = dec->queue;
+    if (!dec->queue)
+        dec->queue_end = &d->next;
+    dec->queue = d;
+    advance(dec);
+}
+
 void cog_worker_up(cog_decode_worker *w)
 {
     w->phase = COG_WORKER_IDLE;
@@ -273,6 +294,7 @@ void cog_decode_fini(cog_decode *d)
 void cog_decoder_submit(cog_decoder *dec, cog_decode *d)
 {
     d->is_submitted = true;
+    d->is_returned = false;
     d->decoder = dec;
     d->work.data = d;
     d->image = d->salt ? cog_pixel_cache_find(&dec->cache, &d->file, d->salt, d->side) : NULL;

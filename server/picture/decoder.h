@@ -6,8 +6,9 @@
  *                                         -> the worker decodes -> done
  *
  * The workers are helper processes in a sandbox, or threads of the pool where there is none. A file
- * that makes a helper fail costs its own request only, and is refused when it comes again. What was
- * decoded lately for the same salt is not decoded again.
+ * that makes a helper fail costs its own request only, and is refused when it comes again; when the
+ * helper had not begun on it, another one tries, once. What was decoded lately for the same salt is
+ * not decoded again.
  *
  * Every submitted decode gets exactly one done, from the loop and never from inside a call of this
  * header. The loop thread only, unless a comment says otherwise. */
@@ -62,8 +63,8 @@ typedef struct cog_decode {
     cog_decoder *decoder;
     struct cog_decode *next;
     struct cog_decode_worker *worker; /* NULL: queued, being copied, or done */
-    bool is_submitted;
-    cog_sha256 file; /* what quarantine and the cache know it by */
+    bool is_submitted, is_returned;   /* returned: by a helper that died before it began */
+    cog_sha256 file;                  /* what quarantine and the cache know it by */
     cog_image_source source;
     atomic_bool is_abandoned; /* read by the pool: do not start what nobody waits for */
     uv_work_t work;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { RIG_SIDE = 28, RIG_MAX_HELPERS = 8, RIG_WAIT_MS = 60000 };
@@ -173,6 +174,18 @@ static inline int rig_helpers(pid_t parent, pid_t pid[RIG_MAX_HELPERS])
     }
     closedir(proc);
     return n;
+}
+
+/* Stops the two helpers where they wait for a picture: what they are sent stays unread. */
+static inline void rig_stop_helpers(pid_t pid[RIG_MAX_HELPERS])
+{
+    assert_int_equal(rig_helpers(getpid(), pid), 2);
+    for (int i = 0; i < 2; i++) {
+        siginfo_t info;
+
+        kill(pid[i], SIGSTOP);
+        assert_int_equal(waitid(P_PID, (id_t)pid[i], &info, WSTOPPED), 0);
+    }
 }
 
 /* Waits until so many helpers have been lost since the start and n are up. */

@@ -235,6 +235,65 @@ static void kills_cost_one_picture_each(void **state)
     assert_int_equal(rig_try(r, "HOOK fill=1 still alive"), COG_DECODE_DONE);
 }
 
+static void await_death(int n_left)
+{
+    pid_t pid[RIG_MAX_HELPERS];
+
+    for (int i = 0; i < RIG_WAIT_MS && rig_helpers(getpid(), pid) > n_left; i++)
+        usleep(1000);
+    assert_int_equal(rig_helpers(getpid(), pid), n_left);
+}
+
+/* A helper dies with the picture unread in its socket: another one takes the picture. */
+static void dead_before_it_began(void **state)
+{
+    rig *r = *state;
+    pid_t pid[RIG_MAX_HELPERS];
+    cog_decode *d;
+
+    rig_stop_helpers(pid);
+    d = rig_submit(r, "HOOK fill=1", 11);
+    rig_run(r, 1, 50);
+    kill(pid[0], SIGKILL);
+    kill(pid[1], SIGCONT);
+    assert_int_equal(rig_end(r, d), COG_DECODE_DONE);
+}
+
+/* The picture fails when that dies as well, but is not to blame. */
+static void both_dead_before_they_began(void **state)
+{
+    rig *r = *state;
+    pid_t pid[RIG_MAX_HELPERS];
+    cog_decode *d;
+
+    rig_stop_helpers(pid);
+    d = rig_submit(r, "HOOK fill=1", 11);
+    rig_run(r, 1, 50);
+    kill(pid[0], SIGKILL); /* the first to be asked */
+    rig_run(r, 1, 50);
+    kill(pid[1], SIGKILL);
+    assert_int_equal(rig_end(r, d), COG_DECODE_FAILED);
+    rig_await(r, 2, 2);
+    assert_int_equal(rig_try(r, "HOOK fill=1"), COG_DECODE_DONE);
+}
+
+/* Two pictures for two helpers, of which one is dead and the server does not know yet. */
+static void dead_before_it_was_asked(void **state)
+{
+    rig *r = *state;
+    pid_t pid[RIG_MAX_HELPERS];
+    cog_decode *d[2];
+
+    assert_int_equal(rig_helpers(getpid(), pid), 2);
+    kill(pid[0], SIGKILL);
+    await_death(1);
+    for (int i = 0; i < 2; i++)
+        d[i] = rig_submit(r, i ? "HOOK fill=1" : "HOOK fill=2", 11);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(rig_end(r, d[i]), COG_DECODE_DONE);
+    rig_await(r, 1, 2);
+}
+
 /* ------------------------------------------------------------------ cancelling */
 
 static void cancelled_in_the_queue(void **state)
@@ -411,6 +470,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_room_keeps_nothing, rig_create, rig_teardown),
         cmocka_unit_test_setup_teardown(threads_decode_a_file_once, rig_create, rig_teardown),
         cmocka_unit_test_setup_teardown(kills_cost_one_picture_each, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(dead_before_it_began, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(both_dead_before_they_began, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(dead_before_it_was_asked, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(cancelled_in_the_queue, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(cancelled_while_decoded, rig_create, rig_teardown),
         cmocka_unit_test_setup_teardown(cancelled_while_it_waits_for_memory, rig_setup,
