@@ -22,7 +22,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HELPERS = 2, PICTURES = 5, SIDE = 8, FILE_ROOM = 64, FIRST_PID = 1000, MAX_PIDS = 4096 };
+enum {
+    HELPERS = 2,
+    PICTURES = 5,
+    SIDE = 8,
+    FILE_ROOM = 64,
+    FIRST_PID = 1000,
+    MAX_PIDS = 4096,
+    PATIENCE_MS = 200, /* less than any deadline of the server's */
+};
 
 typedef struct picture {
     cog_decode d;
@@ -47,7 +55,9 @@ static struct {
     uv_work_cb run[PICTURES];
     uv_after_work_cb after[PICTURES];
     int n_work;
-    bool is_honest;
+    bool is_honest; /* no helper did, or was, anything that it should not; none was silent for long
+                     */
+    unsigned silent_ms[HELPERS]; /* since it last behaved */
     cog_decoder *decoder;
     uv_loop_t loop;
     picture picture[PICTURES];
@@ -371,6 +381,10 @@ static void act(script *s)
         cancel(&world.picture[what / 8 % PICTURES]);
         break;
     case 2:
+        for (int i = 0; i < HELPERS; i++) {
+            world.silent_ms[i] += 1 + what / 8;
+            world.is_honest &= world.silent_ms[i] <= PATIENCE_MS;
+        }
         pass_time(1 + what / 8);
         break;
     case 3:
@@ -389,6 +403,7 @@ static void act(script *s)
         break;
     default:
         behave(k);
+        world.silent_ms[k] = 0;
         break;
     }
     turn();

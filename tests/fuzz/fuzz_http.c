@@ -104,6 +104,18 @@ static void open_world(void)
     world.control = connect_client();
 }
 
+/* libFuzzer's alarm interrupts. */
+static void wait_readable(int fd)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    int n;
+
+    do
+        n = poll(&p, 1, WAIT_MS);
+    while (n < 0 && errno == EINTR);
+    REQUIRE(n == 1);
+}
+
 /* The loop has seen all that was sent before. */
 static void ask_control(void)
 {
@@ -118,10 +130,9 @@ static void ask_control(void)
         REQUIRE(send(world.control, ask, strlen(ask), MSG_NOSIGNAL) > 0);
     }
     for (;;) {
-        struct pollfd p = { .fd = world.control, .events = POLLIN };
         ssize_t got;
 
-        REQUIRE(poll(&p, 1, WAIT_MS) == 1);
+        wait_readable(world.control);
         got = recv(world.control, text + n, sizeof(text) - 1 - n, 0);
         REQUIRE(got > 0);
         n += (size_t)got;
