@@ -92,6 +92,12 @@ const char *cog_api_error_name(cog_api_code code)
     return codes[code].name;
 }
 
+const char *cog_api_error_type(cog_api_code code)
+{
+    assert(code < COG_API_N_CODES);
+    return codes[code].type;
+}
+
 const char *cog_api_error_retry(cog_api_code code)
 {
     assert(code < COG_API_N_CODES);

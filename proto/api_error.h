@@ -75,6 +75,7 @@ int cog_api_error_set(cog_api_error *e, cog_api_code code, const char *param, co
 
 int cog_api_error_status(cog_api_code code);        /* HTTP status */
 const char *cog_api_error_name(cog_api_code code);  /* the `code` member, "invalid_json" */
+const char *cog_api_error_type(cog_api_code code);  /* the `type` member */
 const char *cog_api_error_retry(cog_api_code code); /* value of x-should-retry, or NULL */
 
 /* {"error":{"message":...,"type":...,"param":...,"code":...}} */

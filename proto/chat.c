@@ -34,7 +34,7 @@ static const cog_field fields[] = {
     { .name = "messages",
       .kind = COG_FIELD_ARRAY,
       .use = COG_FIELD_CUSTOM,
-      .schema = "'minItems':1,'maxItems':256,'items':{'$ref':'#/components/schemas/Message'}",
+      .schema = "'minItems':1,'maxItems':256,'items':@Message",
       .is_required = true },
     INT(max_completion_tokens, 1, COG_PARAMS_MAX_TOKENS),
     INT(max_tokens, 1, COG_PARAMS_MAX_TOKENS),

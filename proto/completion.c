@@ -20,9 +20,9 @@ static const cog_field fields[] = {
       .use = COG_FIELD_CUSTOM,
       .schema = "'anyOf':[{'type':'string'},"
                 "{'type':'array','minItems':1,'maxItems':64,'items':{'type':'string'}},"
-                "{'type':'array','minItems':1,'items':{'$ref':'#/components/schemas/TokenId'}},"
+                "{'type':'array','minItems':1,'items':@TokenId},"
                 "{'type':'array','minItems':1,'maxItems':64,'items':{'type':'array','minItems':1,"
-                "'items':{'$ref':'#/components/schemas/TokenId'}}}]",
+                "'items':@TokenId}}]",
       .is_required = true },
     { .name = "max_tokens",
       .kind = COG_FIELD_INT,

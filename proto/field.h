@@ -39,8 +39,9 @@ typedef struct cog_field {
     double off;         /* REFUSE: the harmless value of a bool, int or number. Arrays and objects
                            are harmless when empty, ANY is when false and off is 0 */
     const char *schema; /* what else a value must be, for the API's description: members of a JSON
-                           schema with ' in the place of ", beside those that the columns above
-                           give. CUSTOM always has one; "": nothing else */
+                           schema with ' in the place of " and @Name for a reference to one of
+                           openapi_text.c's, beside those that the columns above give. CUSTOM always
+                           has one; "": nothing else */
     bool is_required;   /* absent and null are errors, and so the description says */
 } cog_field;
 

@@ -58,8 +58,8 @@ static const cog_field fields[] = {
     NUM(top_p, 0, 1),
     INT(n, 1, 128),
     CUSTOM("stop", COG_FIELD_ANY,
-           "'anyOf':[{'$ref':'#/components/schemas/StopString'},{'type':'array','maxItems':16,"
-           "'items':{'$ref':'#/components/schemas/StopString'}}]"),
+           "'anyOf':[@StopString,{'type':'array','maxItems':16,"
+           "'items':@StopString}]"),
     INT(seed, 0, 0),
     BOOL("stream", stream),
     BOOL("return_metrics", return_metrics),
@@ -86,10 +86,8 @@ static const cog_field fields[] = {
     TEXT(cache_salt, COG_PARAMS_MAX_SALT_LEN, "'minLength':1"),
     BOOL("cache_prompt", cache_prompt),
     INT(priority, -100, 100),
-    CUSTOM("stop_token_ids", COG_FIELD_ARRAY,
-           "'maxItems':64,'items':{'$ref':'#/components/schemas/TokenId'}"),
-    CUSTOM("allowed_token_ids", COG_FIELD_ARRAY,
-           "'minItems':1,'items':{'$ref':'#/components/schemas/TokenId'}"),
+    CUSTOM("stop_token_ids", COG_FIELD_ARRAY, "'maxItems':64,'items':@TokenId"),
+    CUSTOM("allowed_token_ids", COG_FIELD_ARRAY, "'minItems':1,'items':@TokenId"),
     INT(min_tokens, 0, COG_PARAMS_MAX_TOKENS),
     INT(min_new_tokens, 0, COG_PARAMS_MAX_TOKENS),
     BOOL("ignore_eos", ignore_eos),

@@ -40,7 +40,7 @@ static const cog_field id_fields[] = {
     { .name = "tokens",
       .kind = COG_FIELD_ARRAY,
       .use = COG_FIELD_CUSTOM,
-      .schema = "'items':{'$ref':'#/components/schemas/TokenId'}",
+      .schema = "'items':@TokenId",
       .is_required = true },
 };
 

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "proto/json_write.h"
+#include "server/chat_prompt.h"
 
 #include <string.h>
 
@@ -127,6 +128,25 @@ void cog_admin_version(cog_exchange *x)
     cog_buf_puts(out, ",\"quantization\":");
     cog_json_write_string(out, info ? info->dtype : NULL);
     cog_buf_puts(out, "}");
+    answer_json(x, 200);
+}
+
+/* Written anew each time, which takes less than a millisecond: what is known of the model changes
+ * when it is loaded. */
+void cog_admin_openapi(cog_exchange *x)
+{
+    const cog_server *s = x->server;
+    const cog_engine_info *info = cog_engine_get_info(s->engine);
+    cog_openapi_route routes[COG_MAX_HANDLERS];
+    cog_openapi_server about = { .version = COG_VERSION,
+                                 .routes = routes,
+                                 .n_routes = cog_route_describe(routes, s),
+                                 .max_n = cog_chat_prompt_max_n(s),
+                                 .vocab = info ? info->vocab : 0,
+                                 .has_keys = !s->everybody,
+                                 .has_strict = s->cfg.strict_parameters };
+
+    cog_openapi_write(&x->reply.body, &about);
     answer_json(x, 200);
 }
 

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/sha256.h"
 #include "proto/api_error.h"
+#include "proto/openapi.h"
 #include "server/head.h"
 #include "server/limits.h"
 #include "server/metrics.h"
@@ -293,6 +294,9 @@ int cog_route_count(void);                    /* with that one; at most COG_MAX_
 int cog_route_index(const cog_route *r);      /* NULL is none */
 void cog_route_name(char dst[64], int index); /* "/v1/models/{id}", "none" */
 
+/* Those of the address for requests, for their description; how many. */
+int cog_route_describe(cog_openapi_route out[COG_MAX_HANDLERS], const cog_server *s);
+
 /* auth.c */
 int cog_auth_open(cog_server *s, cog_err *err);
 /* Reads the key file again, in the pool; the old keys stay until then, and when it is bad. */
@@ -321,6 +325,7 @@ void cog_tokens_fini(cog_exchange *x);
 void cog_admin_models(cog_exchange *x);
 void cog_admin_model(cog_exchange *x);
 void cog_admin_version(cog_exchange *x);
+void cog_admin_openapi(cog_exchange *x);
 void cog_admin_livez(cog_exchange *x);
 void cog_admin_readyz(cog_exchange *x);
 void cog_admin_health(cog_exchange *x);

@@ -43,6 +43,7 @@ static const cog_route routes[] = {
     { .path = "/models", .has_v1 = true, .begin = cog_admin_models },
     { .path = "/models/", .has_v1 = true, .is_prefix = true, .begin = cog_admin_model },
     { .path = "/version", .begin = cog_admin_version },
+    { .path = "/openapi.json", .begin = cog_admin_openapi },
     { .path = "/livez", .is_open = true, .begin = cog_admin_livez },
     { .path = "/readyz", .is_open = true, .begin = cog_admin_readyz },
     { .path = "/health", .has_v1 = true, .is_open = true, .begin = cog_admin_health },
@@ -119,6 +120,23 @@ const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err)
     }
     cog_api_error_set(err, COG_API_UNKNOWN_URL, NULL, "There is no such address on this server.");
     return NULL;
+}
+
+int cog_route_describe(cog_openapi_route out[COG_MAX_HANDLERS], const cog_server *s)
+{
+    int n = 0;
+
+    for (int i = 0; i < N_ROUTES; i++) {
+        const cog_route *r = &routes[i];
+
+        if (r->is_metrics && s->cfg.metrics_listen)
+            continue;
+        out[n] = (cog_openapi_route){ .is_post = r->is_post,
+                                      .is_open = cog_route_is_open(s, r),
+                                      .is_work = r->is_work };
+        cog_route_name(out[n++].path, i);
+    }
+    return n;
 }
 
 int cog_route_count(void)

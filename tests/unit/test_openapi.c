@@ -5,8 +5,11 @@
 #include "proto/chat.h"
 #include "proto/completion.h"
 #include "proto/tokenize.h"
+#include "server/internal.h"
+#include "tests/unit/server_fixture.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 static const struct request {
@@ -28,8 +31,13 @@ static json_t *members(const char *schema)
     cog_buf whole = { 0 };
     json_t *object;
 
-    for (char *at = strchr(text, '\''); at; at = strchr(at, '\''))
-        *at = '"';
+    for (char *c = text; *c; c++) {
+        if (*c == '\'')
+            *c = '"';
+        else if (*c == '@') /* any value will do */
+            for (*c++ = '1'; *c != ',' && *c != ']' && *c != '}' && *c; c++)
+                *c = ' ';
+    }
     cog_buf_printf(&whole, "{%s}", text);
     object = json_loads(whole.data, JSON_REJECT_DUPLICATES, NULL);
     cog_buf_fini(&whole);
@@ -73,10 +81,122 @@ static void fields_are_described(void **state)
     }
 }
 
+static json_t *document(fixture *f, const char *key)
+{
+    http_client c = client_open(f->address);
+    http_response r;
+    char head[256];
+    json_t *d;
+
+    snprintf(head, sizeof(head),
+             "GET /openapi.json HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer %s\r\n\r\n", key);
+    client_puts(&c, head);
+    r = client_read(&c, false);
+    client_close(&c);
+    assert_int_equal(r.status, 200);
+    assert_string_equal(response_header(&r, "Content-Type"), "application/json");
+    d = json_loads(r.body.data, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(d);
+    response_fini(&r);
+    return d;
+}
+
+static void routes_are_described(void **state)
+{
+    json_t *d = document(*state, ""), *paths = json_object_get(d, "paths");
+    int n = cog_route_count() - 1; /* the last is no address */
+
+    for (int i = 0; i < n; i++) {
+        char name[64];
+
+        cog_route_name(name, i);
+        if (!json_object_get(paths, name))
+            fail_msg("%s has no entry among the operations of proto/openapi_text.c", name);
+    }
+    assert_int_equal(json_object_size(paths), n);
+    for (int i = 0; cog_openapi_path(i); i++) {
+        if (!json_object_get(paths, cog_openapi_path(i)))
+            fail_msg("proto/openapi_text.c describes %s, which is no route", cog_openapi_path(i));
+    }
+    json_decref(d);
+}
+
+/* Follows the names, each a member; fails when there is none. */
+static json_t *at(json_t *v, const char *const *names)
+{
+    for (; *names; names++) {
+        v = json_object_get(v, *names);
+        if (!v)
+            fail_msg("there is no %s", *names);
+    }
+    return v;
+}
+
+#define AT(v, ...) at(v, (const char *const[]){ __VA_ARGS__, NULL })
+
+static void says_what_the_server_is(void **state)
+{
+    fixture *f = *state;
+    json_t *d, *schemas, *chat;
+
+    f->cfg.max_n = 3;
+    f->cfg.strict_parameters = true;
+    fixture_keys(f, "sk-one\n");
+    fixture_start(f);
+    d = document(f, "sk-one");
+    schemas = AT(d, "components", "schemas");
+    chat = AT(schemas, "ChatRequest");
+    assert_true(json_is_false(AT(chat, "additionalProperties")));
+    assert_int_equal(json_integer_value(AT(chat, "properties", "n", "maximum")), 3);
+    assert_int_equal(json_integer_value(AT(schemas, "TokenId", "maximum")) + 1,
+                     cog_engine_get_info(f->engine)->vocab);
+    AT(d, "paths", "/v1/models", "get", "responses", "401");
+    assert_int_equal(json_array_size(AT(d, "security")), 1);
+    assert_int_equal(json_array_size(AT(d, "paths", "/livez", "get", "security")), 0);
+    assert_null(json_object_get(AT(d, "paths", "/livez", "get", "responses"), "401"));
+    json_decref(d);
+}
+
+static void needs_a_key(void **state)
+{
+    fixture *f = *state;
+    http_response r;
+
+    fixture_keys(f, "sk-one\n");
+    fixture_start(f);
+    r = client_get(f->address, "/openapi.json");
+    assert_int_equal(r.status, 401);
+    response_fini(&r);
+}
+
+static void errors_are_those_of_the_code(void **state)
+{
+    json_t *d = document(*state, ""), *schemas = AT(d, "components", "schemas");
+    json_t *codes = AT(schemas, "Error503", "properties", "error", "properties", "code", "enum");
+
+    assert_int_equal(json_array_size(codes), 3);
+    assert_string_equal(json_string_value(json_array_get(codes, 0)), "server_is_overloaded");
+    codes = AT(schemas, "Error400", "properties", "error", "properties", "code", "enum");
+    for (int c = COG_API_NONE + 1; c < COG_API_N_CODES; c++) {
+        int n = 0;
+
+        for (size_t i = 0; i < json_array_size(codes); i++)
+            n += strcmp(json_string_value(json_array_get(codes, i)),
+                        cog_api_error_name((cog_api_code)c)) == 0;
+        assert_int_equal(n, cog_api_error_status((cog_api_code)c) == 400);
+    }
+    json_decref(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_are_described),
+        cmocka_unit_test_setup_teardown(routes_are_described, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(errors_are_those_of_the_code, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(says_what_the_server_is, fixture_create, fixture_teardown),
+        cmocka_unit_test_setup_teardown(needs_a_key, fixture_create, fixture_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,321 @@
+#include "proto/openapi_text.h"
+
+#include "proto/chat.h"
+#include "proto/completion.h"
+#include "proto/params.h"
+#include "proto/tokenize.h"
+
+#include <stddef.h>
+
+const char cog_openapi_description[] =
+    "Questions about pictures, in the form of the OpenAI API. Addresses below /v1 are taken "
+    "without it as well, HEAD wherever GET is. Null is as good as leaving a field out. What a "
+    "request must be beside its schema is in x-rules; maxLength counts bytes of UTF-8.";
+
+const cog_openapi_operation cog_openapi_operations[] = {
+    { .path = "/v1/chat/completions",
+      .id = "createChatCompletion",
+      .summary = "Answers a conversation about a picture, or about text alone.",
+      .request = "ChatRequest",
+      .response = "ChatCompletion",
+      .chunk = "ChatCompletionChunk",
+      .has_model = true },
+    { .path = "/v1/chat/completions/input_tokens",
+      .id = "countInputTokens",
+      .summary = "How many tokens the prompt of a conversation has.",
+      .request = "ChatRequest",
+      .response = "InputTokens",
+      .has_model = true },
+    { .path = "/v1/completions",
+      .id = "createCompletion",
+      .summary = "Continues texts.",
+      .request = "CompletionRequest",
+      .response = "Completion",
+      .chunk = "CompletionChunk",
+      .has_model = true },
+    { .path = "/v1/tokenize",
+      .id = "tokenize",
+      .summary = "The tokens of a text or of a conversation.",
+      .request = "TokenizeRequest",
+      .response = "Tokens",
+      .has_model = true },
+    { .path = "/v1/detokenize",
+      .id = "detokenize",
+      .summary = "The text of tokens.",
+      .request = "DetokenizeRequest",
+      .response = "Text",
+      .has_model = true },
+    { .path = "/v1/models",
+      .id = "listModels",
+      .summary = "The model under its names.",
+      .response = "ModelList" },
+    { .path = "/v1/models/{id}",
+      .id = "getModel",
+      .summary = "The model under one name.",
+      .response = "Model",
+      .has_model = true },
+    { .path = "/version",
+      .id = "getVersion",
+      .summary = "What is running.",
+      .response = "Version" },
+    { .path = "/openapi.json",
+      .id = "getOpenAPI",
+      .summary = "This document.",
+      .response = "Document" },
+    { .path = "/livez",
+      .id = "getLiveness",
+      .summary = "Whether the server is to be restarted.",
+      .unready = "Liveness" },
+    { .path = "/readyz",
+      .id = "getReadiness",
+      .summary = "Whether requests are answered.",
+      .response = "Readiness",
+      .unready = "Readiness" },
+    { .path = "/v1/health",
+      .id = "getHealth",
+      .summary = "The same, with an error of the API.",
+      .response = "Health",
+      .unready = "Error500" },
+    { .path = "/metrics", .id = "getMetrics", .summary = "Numbers for Prometheus." },
+    { 0 },
+};
+
+/* What a schema cannot say, by name. */
+#define RULES_OF_ALL                                                                            \
+    "'bytes':'maxLength counts bytes of UTF-8.',"                                               \
+    "'nul':'No string has the character U+0000.',"                                              \
+    "'stream_options':'Only with stream.',"                                                     \
+    "'tokens':'Keys of logit_bias are token ids of the model; allowed_token_ids are not more "  \
+    "than it has.',"                                                                            \
+    "'min_tokens':'min_tokens and min_new_tokens are at most the output limit, and some token " \
+    "may be drawn that does not end the answer.',"                                              \
+    "'context':'The prompt leaves room in the context.'"
+
+const cog_openapi_request cog_openapi_requests[] = {
+    { .name = "ChatRequest",
+      .tables = { &cog_params_fields, &cog_chat_fields },
+      .more = ",'x-rules':{" RULES_OF_ALL ","
+              "'turns':'Beside system and developer, the first and the last message are of a "
+              "user.',"
+              "'pictures':'Not more pictures than the model takes, each a JPEG, PNG, WebP or GIF "
+              "file in a data URL, or where this server brings it from.',"
+              "'grounding':'Needs a picture.',"
+              "'top_logprobs':'Needs logprobs.',"
+              "'tools':'With tools or functions tool_choice or function_call is none.'}" },
+    { .name = "CompletionRequest",
+      .tables = { &cog_params_fields, &cog_completion_fields },
+      .more = ",'x-rules':{" RULES_OF_ALL ","
+              "'control':'Token ids of a prompt are of tokens that have a text.',"
+              "'prompts':'Not more prompts than the queue has places.',"
+              "'max_tokens':'0 only with echo.'}" },
+    { .name = "TokenizeRequest",
+      .tables = { &cog_tokenize_fields, NULL },
+      .more = ",'oneOf':["
+              "{'required':['prompt'],'properties':{'prompt':{'type':'string'}}},"
+              "{'required':['content'],'properties':{'content':{'type':'string'}}},"
+              "{'required':['messages'],'allOf':[@ChatRequest]}]"
+              ",'x-rules':{" RULES_OF_ALL ","
+              "'chat':'With messages, the rules of a chat.'}",
+      .takes_unknown = true },
+    { .name = "DetokenizeRequest", .tables = { &cog_detokenize_fields, NULL }, .more = "" },
+    { .name = NULL },
+};
+
+/* ------------------------------------------------------------------ schemas */
+
+/* Those of requests, then those of answers. */
+const cog_openapi_schema cog_openapi_schemas[] = {
+    { "Count", "{'type':'integer','minimum':0}" },
+    { "Milliseconds", "{'type':'number','minimum':0}" },
+    { "Byte", "{'type':'integer','minimum':0,'maximum':255}" },
+    { "StopString", "{'type':'string','minLength':1,'maxLength':256}" },
+    { "TextPart",
+      "{'type':'object','required':['type','text'],'properties':{'type':{'enum':['text']},"
+      "'text':{'type':'string'}}}" },
+    { "UserTextPart",
+      "{'type':'object','required':['type','text'],'properties':{'type':{'enum':['text',"
+      "'input_text']},'text':{'type':'string'}}}" },
+    { "AnswerTextPart",
+      "{'type':'object','required':['type','text'],'properties':{'type':{'enum':['text',"
+      "'output_text']},'text':{'type':'string'}}}" },
+    { "RefusalPart", "{'type':'object','required':['type','refusal'],"
+                     "'properties':{'type':{'enum':['refusal']},'refusal':{'type':'string'}}}" },
+    { "ImagePart",
+      "{'type':'object','required':['type','image_url'],"
+      "'properties':{'type':{'enum':['image_url','input_image']},'uuid':{'type':['string',"
+      "'null'],'maxLength':128},'image_url':{'type':'object','required':['url'],"
+      "'properties':{'url':{'type':'string'},'detail':{'enum':['auto','low','high',"
+      "'original',null]}}}}}" },
+    { "ShortImagePart",
+      "{'type':'object','required':['type','image_url'],"
+      "'properties':{'type':{'enum':['image_url','input_image']},'uuid':{'type':['string',"
+      "'null'],'maxLength':128},'image_url':{'type':'string'},'detail':{'enum':['auto',"
+      "'low','high','original',null]}}}" },
+    { "SystemMessage", "{'type':'object','required':['role','content'],"
+                       "'properties':{'role':{'enum':['system','developer']},"
+                       "'content':{'anyOf':[{'type':'string'},{'type':'array','minItems':1,"
+                       "'items':{'anyOf':[@TextPart]}}]},'tool_calls':{'maxItems':0}}}" },
+    { "UserMessage", "{'type':'object','required':['role','content'],"
+                     "'properties':{'role':{'enum':['user']},'content':{'anyOf':[{'type':'string'},"
+                     "{'type':'array','minItems':1,'items':{'anyOf':[@UserTextPart,@ImagePart,"
+                     "@ShortImagePart]}}]},'tool_calls':{'maxItems':0}}}" },
+    { "AssistantMessage",
+      "{'type':'object','required':['role'],'properties':{'role':{'enum':['assistant']},"
+      "'content':{'anyOf':[{'type':'string'},{'type':'null'},{'type':'array','minItems':1,"
+      "'items':{'anyOf':[@AnswerTextPart,@RefusalPart]}}]},'tool_calls':{'maxItems':0}}}" },
+    { "Message", "{'anyOf':[@SystemMessage,@UserMessage,@AssistantMessage]}" },
+
+    { "ChatCompletion",
+      "{'type':'object','required':['id','object','created','model','system_fingerprint',"
+      "'choices','usage'],'properties':{'id':{'type':'string'},"
+      "'object':{'const':'chat.completion'},'created':@Count,'model':{'type':'string'},"
+      "'system_fingerprint':{'type':'string'},'image_sizes':{'type':'array',"
+      "'items':{'type':'array','items':@Count}},'choices':{'type':'array',"
+      "'items':@ChatChoice},'usage':{'anyOf':[@Usage,{'type':'null'}]},'metrics':@Metrics}}" },
+    { "ChatChoice",
+      "{'type':'object','required':['index','message','logprobs','finish_reason',"
+      "'stop_reason'],'properties':{'index':@Count,'message':@Answer,"
+      "'logprobs':{'anyOf':[@Logprobs,{'type':'null'}]},'finish_reason':{'enum':['stop',"
+      "'length']},'stop_reason':{'type':['string','integer','null']},"
+      "'grounding':{'type':'array','items':@Grounding}}}" },
+    { "Answer", "{'type':'object','required':['role','content','refusal','annotations'],"
+                "'properties':{'role':{'const':'assistant'},'content':{'type':'string'},"
+                "'refusal':{'type':'null'},'annotations':{'type':'array','maxItems':0}}}" },
+    { "ChatCompletionChunk",
+      "{'type':'object','required':['id','object','created','model','system_fingerprint',"
+      "'choices'],'properties':{'id':{'type':'string'},"
+      "'object':{'const':'chat.completion.chunk'},'created':@Count,"
+      "'model':{'type':'string'},'system_fingerprint':{'type':'string'},"
+      "'image_sizes':{'type':'array','items':{'type':'array','items':@Count}},"
+      "'choices':{'type':'array','items':@ChatChunkChoice},'usage':{'anyOf':[@Usage,"
+      "{'type':'null'}]},'metrics':@Metrics}}" },
+    { "ChatChunkChoice",
+      "{'type':'object','required':['index','delta','logprobs','finish_reason'],"
+      "'properties':{'index':@Count,'delta':@Delta,'logprobs':{'anyOf':[@Logprobs,"
+      "{'type':'null'}]},'finish_reason':{'enum':['stop','length',null]},"
+      "'stop_reason':{'type':['string','integer','null']},'grounding':{'type':'array',"
+      "'items':@Grounding}}}" },
+    { "Delta", "{'type':'object','required':[],'properties':{'role':{'const':'assistant'},"
+               "'content':{'type':'string'},'refusal':{'type':'null'}}}" },
+    { "Completion",
+      "{'type':'object','required':['id','object','created','model','system_fingerprint',"
+      "'choices','usage'],'properties':{'id':{'type':'string'},"
+      "'object':{'const':'text_completion'},'created':@Count,'model':{'type':'string'},"
+      "'system_fingerprint':{'type':'string'},'image_sizes':{'type':'array',"
+      "'items':{'type':'array','items':@Count}},'choices':{'type':'array',"
+      "'items':@CompletionChoice},'usage':{'anyOf':[@Usage,{'type':'null'}]},"
+      "'metrics':@Metrics}}" },
+    { "CompletionChoice", "{'type':'object','required':['index','text','logprobs','finish_reason',"
+                          "'stop_reason'],'properties':{'index':@Count,'text':{'type':'string'},"
+                          "'logprobs':{'type':'null'},'finish_reason':{'enum':['stop','length']},"
+                          "'stop_reason':{'type':['string','integer','null']}}}" },
+    { "CompletionChunk",
+      "{'type':'object','required':['id','object','created','model','system_fingerprint',"
+      "'choices'],'properties':{'id':{'type':'string'},"
+      "'object':{'const':'text_completion'},'created':@Count,'model':{'type':'string'},"
+      "'system_fingerprint':{'type':'string'},'image_sizes':{'type':'array',"
+      "'items':{'type':'array','items':@Count}},'choices':{'type':'array',"
+      "'items':@CompletionChunkChoice},'usage':{'anyOf':[@Usage,{'type':'null'}]},"
+      "'metrics':@Metrics}}" },
+    { "CompletionChunkChoice",
+      "{'type':'object','required':['index','text','logprobs','finish_reason'],"
+      "'properties':{'index':@Count,'text':{'type':'string'},'logprobs':{'type':'null'},"
+      "'finish_reason':{'enum':['stop','length',null]},'stop_reason':{'type':['string',"
+      "'integer','null']}}}" },
+    { "Grounding", "{'type':'object','required':['phrase','start','end','boxes'],"
+                   "'properties':{'phrase':{'type':'string'},'start':@Count,'end':@Count,"
+                   "'boxes':{'type':'array','items':@Box}}}" },
+    { "Box", "{'type':'object','required':['x0','y0','x1','y1'],"
+             "'properties':{'x0':{'type':'number','minimum':0},'y0':{'type':'number','minimum':0},"
+             "'x1':{'type':'number','minimum':0},'y1':{'type':'number','minimum':0}}}" },
+    { "Logprob", "{'type':'object','required':['token','logprob','bytes'],"
+                 "'properties':{'token':{'type':'string'},'logprob':{'type':'number','maximum':0},"
+                 "'bytes':{'type':'array','items':@Byte}}}" },
+    { "TokenLogprob",
+      "{'type':'object','required':['token','logprob','bytes','top_logprobs'],"
+      "'properties':{'token':{'type':'string'},'logprob':{'type':'number','maximum':0},"
+      "'bytes':{'type':'array','items':@Byte},'top_logprobs':{'type':'array',"
+      "'items':@Logprob}}}" },
+    { "Logprobs", "{'type':'object','required':['content','refusal'],"
+                  "'properties':{'content':{'type':'array','items':@TokenLogprob},"
+                  "'refusal':{'type':'null'}}}" },
+    { "Usage", "{'type':'object','required':['prompt_tokens','completion_tokens','total_tokens',"
+               "'prompt_tokens_details','completion_tokens_details'],"
+               "'properties':{'prompt_tokens':@Count,'completion_tokens':@Count,"
+               "'total_tokens':@Count,'prompt_tokens_details':@PromptTokens,"
+               "'completion_tokens_details':@CompletionTokens}}" },
+    { "PromptTokens", "{'type':'object','required':['cached_tokens','image_tokens','text_tokens',"
+                      "'audio_tokens'],'properties':{'cached_tokens':@Count,'image_tokens':@Count,"
+                      "'text_tokens':@Count,'audio_tokens':@Count}}" },
+    { "CompletionTokens",
+      "{'type':'object','required':['reasoning_tokens','audio_tokens',"
+      "'accepted_prediction_tokens','rejected_prediction_tokens'],"
+      "'properties':{'reasoning_tokens':@Count,'audio_tokens':@Count,"
+      "'accepted_prediction_tokens':@Count,'rejected_prediction_tokens':@Count}}" },
+    { "Metrics", "{'type':'object','required':['time_to_first_token_ms','generation_time_ms',"
+                 "'queue_time_ms','image_decode_ms','vision_encode_ms','prefill_ms','mean_itl_ms',"
+                 "'tokens_per_second'],'properties':{'time_to_first_token_ms':@Milliseconds,"
+                 "'generation_time_ms':@Milliseconds,'queue_time_ms':@Milliseconds,"
+                 "'image_decode_ms':@Milliseconds,'vision_encode_ms':@Milliseconds,"
+                 "'prefill_ms':@Milliseconds,'mean_itl_ms':{'type':['number','null'],'minimum':0},"
+                 "'tokens_per_second':{'type':'number','minimum':0}}}" },
+    { "InputTokens",
+      "{'type':'object','required':['object','input_tokens','image_tokens'],"
+      "'properties':{'object':{'const':'response.input_tokens'},'input_tokens':@Count,"
+      "'image_tokens':@Count}}" },
+    { "Tokens", "{'type':'object','required':['count','max_model_len','tokens','token_strs'],"
+                "'properties':{'count':@Count,'max_model_len':@Count,'tokens':{'type':'array',"
+                "'items':{'anyOf':[@TokenId,@Piece]}},'token_strs':{'type':['array','null'],"
+                "'items':{'type':'string'}}}}" },
+    { "Piece", "{'type':'object','required':['id','piece'],'properties':{'id':@TokenId,"
+               "'piece':{'anyOf':[{'type':'string'},{'type':'array','items':@Byte}]}}}" },
+    { "Text", "{'type':'object','required':['prompt','content'],"
+              "'properties':{'prompt':{'type':'string'},'content':{'type':'string'}}}" },
+    { "Model", "{'type':'object','required':['id','object','created','owned_by','root','parent',"
+               "'permission','architecture'],'properties':{'id':{'type':'string'},"
+               "'object':{'const':'model'},'created':@Count,'owned_by':{'type':'string'},"
+               "'root':{'type':'string'},'parent':{'type':'null'},'max_model_len':@Count,"
+               "'permission':{'type':'array','maxItems':0},'architecture':@Architecture,"
+               "'meta':@ModelFacts}}" },
+    { "Architecture", "{'type':'object','required':['input_modalities','output_modalities'],"
+                      "'properties':{'input_modalities':{'type':'array','items':{'type':'string'}},"
+                      "'output_modalities':{'type':'array','items':{'type':'string'}}}}" },
+    { "ModelFacts",
+      "{'type':'object','required':['image_tokens','image_size','max_images',"
+      "'quantization','engine','weights_fingerprint'],'properties':{'image_tokens':@Count,"
+      "'image_size':@Count,'max_images':@Count,'quantization':{'type':'string'},"
+      "'engine':{'type':'string'},'weights_fingerprint':{'type':'string'}}}" },
+    { "ModelList",
+      "{'type':'object','required':['object','data'],"
+      "'properties':{'object':{'const':'list'},'data':{'type':'array','items':@Model}}}" },
+    { "Version", "{'type':'object','required':['version','commit','engine','model','quantization'],"
+                 "'properties':{'version':{'type':'string'},'commit':{'type':'string'},"
+                 "'engine':{'type':['string','null']},'model':{'type':'string'},"
+                 "'quantization':{'type':['string','null']}}}" },
+    { "Document", "{'type':'object','required':['openapi','info','paths']}" },
+    { "Liveness", "{'type':'object','required':['status'],'properties':{'status':{'enum':['failed',"
+                  "'stuck']}}}" },
+    { "Readiness", "{'type':'object','required':['status','progress'],"
+                   "'properties':{'status':{'enum':['ready','loading','draining','failed']},"
+                   "'progress':{'type':'number','minimum':0,'maximum':1}}}" },
+    { "Health", "{'type':'object','required':['status'],'properties':{'status':{'const':'ok'}}}" },
+    { NULL, NULL },
+};
+
+const char cog_openapi_headers[] =
+    "'x-request-id':{'description':'The name of the request in the log; the X-Request-Id of the "
+    "request where it is fit.','required':true,'schema':{'type':'string',"
+    "'pattern':'^[A-Za-z0-9._:-]{1,128}$'}},"
+    "'x-ignored-parameters':{'description':'Fields that are not known, with commas between "
+    "them.','schema':{'type':'string'}},"
+    "'openai-processing-ms':{'description':'Milliseconds; not in streams.',"
+    "'schema':{'type':'integer','minimum':0}},"
+    "'Server-Timing':{'description':'Milliseconds of each stage; not in streams.',"
+    "'schema':{'type':'string'}},"
+    "'WWW-Authenticate':{'required':true,'schema':{'const':'Bearer'}},"
+    "'Retry-After':{'description':'Seconds.','required':true,"
+    "'schema':{'type':'integer','minimum':1,'maximum':60}},"
+    "'retry-after-ms':{'description':'The same in milliseconds.',"
+    "'schema':{'type':'integer','minimum':1,'maximum':60000}},"
+    "'x-should-retry':{'description':'Whether another try makes sense.',"
+    "'schema':{'enum':['true','false']}}";
