@@ -129,7 +129,7 @@ int cog_route_describe(cog_openapi_route out[COG_MAX_HANDLERS], const cog_server
     for (int i = 0; i < N_ROUTES; i++) {
         const cog_route *r = &routes[i];
 
-        if (r->is_metrics && s->cfg.metrics_listen)
+        if (r->is_preflight || (r->is_metrics && s->cfg.metrics_listen))
             continue;
         out[n] = (cog_openapi_route){ .is_post = r->is_post,
                                       .is_open = cog_route_is_open(s, r),

@@ -104,12 +104,15 @@ static json_t *document(fixture *f, const char *key)
 static void routes_are_described(void **state)
 {
     json_t *d = document(*state, ""), *paths = json_object_get(d, "paths");
-    int n = cog_route_count() - 1; /* the last is no address */
+    size_t n = 0;
 
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < cog_route_count(); i++) {
         char name[64];
 
         cog_route_name(name, i);
+        if (name[0] != '/') /* preflights, and what is no address */
+            continue;
+        n++;
         if (!json_object_get(paths, name))
             fail_msg("%s has no entry among the operations of proto/openapi_text.c", name);
     }
