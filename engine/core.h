@@ -4,6 +4,7 @@
 #define COG_ENGINE_CORE_H
 
 #include "engine/batch.h"
+#include "engine/constraint.h"
 #include "engine/engine.h"
 #include "engine/forward.h"
 #include "engine/load.h"
@@ -40,6 +41,7 @@ struct cog_engine {
     cog_scheduler sched;
     cog_plan plan;
     cog_vision vision;
+    cog_constraints *constraints;
     cog_pace *pace;
     cog_batcher batcher;
     cog_draw *draw; /* [max_seqs * COG_MAX_CHOICES] of the step */

@@ -184,6 +184,7 @@ static int reserve(cog_engine *e, cog_err *err)
     cog_plan_init(&e->plan, e->cfg.max_seqs);
     cog_vision_init(&e->vision, e->forward, l->model, l->max_images, l->max_features,
                     l->max_cached);
+    e->constraints = cog_constraints_new(l->trie, l->tokenizer);
     e->vision.batch = &e->counts.vision_batch;
     e->sched.picture_changes = &e->vision.n_changes;
     cog_batcher_init(&e->batcher, e->cfg.step_tokens, e->cfg.max_seqs, max_blocks, m->image_tokens);
@@ -204,6 +205,7 @@ static void release(cog_engine *e)
         cog_plan_fini(&e->plan);
         cog_batcher_fini(&e->batcher);
         cog_pace_free(e->pace);
+        cog_constraints_free(e->constraints);
         cog_free(e->draw);
         cog_free(e->token);
         cog_free(e->row);

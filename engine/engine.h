@@ -170,6 +170,7 @@ typedef struct cog_engine_info {
     int block, n_blocks; /* the KV pool */
     int max_queue;       /* requests accepted and not yet running, at most */
     bool prefix_cache;   /* is on */
+    bool takes_grammars; /* its tokens can spell any text */
 } cog_engine_info;
 
 const cog_engine_info *cog_engine_get_info(cog_engine *e);
@@ -266,12 +267,32 @@ typedef struct cog_sampling {
     int n_allowed;        /* 0: all are allowed */
 } cog_sampling;
 
+/* What an answer may be. Immutable and counted: any thread. */
+typedef struct cog_grammar cog_grammar;
+
+typedef enum cog_grammar_kind {
+    COG_GRAMMAR_REGEX,  /* a regular expression that the whole answer matches */
+    COG_GRAMMAR_CHOICE, /* a JSON array of strings: the answer is one of them */
+    COG_GRAMMAR_SCHEMA, /* a JSON schema: the answer is a JSON text that is valid by it */
+    COG_GRAMMAR_OBJECT, /* no text: any JSON object */
+} cog_grammar_kind;
+
+/* Compiles a grammar, in at most 150 ms of CPU time. COG_EINVAL: it is wrong, not supported, or
+ * nothing satisfies it; COG_ELIMIT: it is too large or too complex. err is fit for a client. */
+int cog_grammar_new(cog_grammar **out, cog_grammar_kind kind, const char *text, size_t len,
+                    cog_err *err);
+cog_grammar *cog_grammar_ref(cog_grammar *g);   /* one more reference; returns g; NULL is fine */
+void cog_grammar_free(cog_grammar *g);          /* gives one back; NULL is fine */
+size_t cog_grammar_bytes(const cog_grammar *g); /* of memory */
+
 typedef struct cog_request {
     uint64_t id;               /* unique among live requests; the caller's choice */
     void *user;                /* comes back in the events */
     cog_prompt prompt;         /* owned */
     cog_image *image;          /* owned; non-NULL exactly when prompt.n_image_tokens > 0 */
     cog_sampling sampling;     /* its arrays are owned */
+    cog_grammar *grammar;      /* a reference, or NULL: answers hold to it. Not with allowed tokens;
+                                  where it leaves nothing but the end, min_tokens gives way */
     int n;                     /* choices, 1..COG_MAX_CHOICES */
     int max_tokens;            /* per choice, >= 1; prompt.n_tokens + max_tokens <= context */
     int min_tokens;            /* per choice, 0..max_tokens: before an answer has so many, no end
@@ -358,7 +379,8 @@ typedef struct cog_event {
     int stop;           /* index into the request's stop strings, or -1 */
     int32_t stop_token; /* the one of the request's stop tokens that was drawn, or -1 */
     /* END */
-    int status; /* 0, COG_ECANCELED, COG_ETIMEOUT, COG_EDEVICE */
+    int status; /* 0, COG_ECANCELED, COG_ETIMEOUT, COG_EDEVICE; COG_ELIMIT: its grammar became too
+                   ambiguous to follow */
     cog_err err;
     cog_usage usage;
 } cog_event;

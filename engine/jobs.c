@@ -69,6 +69,7 @@ void cog_core_end(cog_engine *e, cog_job *j, int status, const char *why)
     for (int i = 0; j->req->no_cache && i < j->n_seqs; i++)
         cog_scheduler_forget(&e->sched, &j->seq[i].sched);
     cog_vision_unref(&e->vision, j->picture);
+    cog_constraints_give(e->constraints, j->matcher);
     *(j->prev ? &j->prev->next : &e->jobs) = j->next;
     if (j->next)
         j->next->prev = j->prev;
@@ -157,6 +158,8 @@ void cog_core_begin(cog_engine *e, cog_request *req, uint64_t accepted_ns)
                     not_falling(e, accepted_ns));
     cog_job_set_ends(j, e->loaded.info.eos, e->loaded.info.n_eos);
     j->is_first_sender = is_new;
+    if (req->grammar)
+        j->matcher = cog_constraints_take(e->constraints, req->grammar);
     j->next = e->jobs;
     if (e->jobs)
         e->jobs->prev = j;

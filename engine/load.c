@@ -250,6 +250,17 @@ static int open_device(cog_loaded *l, const cog_engine_config *cfg, cog_dtype dt
     return l->ops->open(&l->be, &d, err);
 }
 
+static const char *piece(const void *arg, int32_t token, size_t *len)
+{
+    return cog_tokenizer_piece(arg, token, len);
+}
+
+static void make_trie(cog_loaded *l)
+{
+    l->trie = cog_trie_new(piece, l->tokenizer, l->info.vocab, l->info.eos, l->info.n_eos);
+    l->info.takes_grammars = l->trie->has_bytes;
+}
+
 int cog_load(cog_loaded *l, const cog_engine_config *cfg,
              bool (*progress)(void *arg, double fraction), void *arg, cog_err *err)
 {
@@ -291,6 +302,7 @@ int cog_load(cog_loaded *l, const cog_engine_config *cfg,
         l->info.image_tokens = l->config.image_tokens;
         l->info.default_template = l->config.default_template;
         l->info.block = cfg->block;
+        make_trie(l);
         cog_log(COG_INFO, "event=loaded device=\"%s\" dtype=%s context=%d kv_pages=%d kv_mib=%zu",
                 l->info.device, l->info.dtype, l->info.context, l->info.n_blocks,
                 (size_t)l->info.n_blocks * cog_kv_block_bytes(&l->config, dtype, cfg->block) >> 20);
@@ -304,6 +316,7 @@ void cog_unload(cog_loaded *l)
     cog_model_free(l->model);
     if (l->be)
         l->ops->close(l->be);
+    cog_trie_free(l->trie);
     cog_tokenizer_close(l->tokenizer);
     cog_free(l->rope_cos);
     cog_free(l->rope_sin);

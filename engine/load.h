@@ -3,6 +3,7 @@
 #define COG_ENGINE_LOAD_H
 
 #include "engine/engine.h"
+#include "engine/grammar/trie.h"
 #include "engine/model.h"
 #include "engine/tokenizer.h"
 
@@ -18,6 +19,7 @@ typedef struct cog_loaded {
     cog_backend *be;
     cog_model *model;
     cog_tokenizer *tokenizer;
+    cog_trie *trie;             /* its tokens, for grammars */
     float *rope_cos, *rope_sin; /* [max_positions, head_dim / 2] */
     int max_images;             /* pictures of one vision pass, chosen */
     int max_features;           /* pictures whose features are held, at most */

@@ -12,6 +12,7 @@ void cog_request_free(cog_request *r)
     cog_image_free(r->image);
     for (int i = 0; i < r->n_stop; i++)
         cog_free(r->stop[i]);
+    cog_grammar_free(r->grammar);
     cog_free(r->sampling.bias);
     cog_free(r->sampling.allowed);
     cog_free(r);
@@ -134,5 +135,9 @@ int cog_request_check(const cog_request *r, const cog_engine_info *info, cog_err
     if (r->image && r->image->side != info->image_side)
         return cog_err_set(err, COG_EINVAL, "the picture is %d pixels wide, the model takes %d",
                            r->image->side, info->image_side);
+    if (r->grammar && !info->takes_grammars)
+        return cog_err_set(err, COG_EINVAL, "the model's tokens cannot spell every text");
+    if (r->grammar && r->sampling.n_allowed > 0)
+        return cog_err_set(err, COG_EINVAL, "a grammar beside a list of allowed tokens");
     return check_tokens(r, info, err);
 }

@@ -79,6 +79,13 @@ static void penalise(cog_sampler *s, const cog_sampling *p, const cog_sample_con
     }
 }
 
+static void keep_only(cog_sampler *s, const uint64_t *only)
+{
+    for (int i = 0; i < s->vocab; i++)
+        if (!(only[i / 64] >> (i % 64) & 1))
+            s->logits[i] = -INFINITY;
+}
+
 /* The logits as the request wants them. */
 static void adjust(cog_sampler *s, const float *logits, const cog_sampling *p,
                    const cog_sample_context *ctx)
@@ -91,6 +98,8 @@ static void adjust(cog_sampler *s, const float *logits, const cog_sampling *p,
     } else {
         memcpy(s->logits, logits, (size_t)s->vocab * sizeof(float));
     }
+    if (ctx->only)
+        keep_only(s, ctx->only);
     for (int i = 0; i < ctx->n_masked; i++)
         s->logits[ctx->masked[i]] = -INFINITY;
     for (int i = 0; i < p->n_bias; i++) {

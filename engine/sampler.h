@@ -57,6 +57,7 @@ typedef struct cog_sample_context {
     int n_output;
     const int32_t *masked; /* tokens that must not be drawn now */
     int n_masked;
+    const uint64_t *only; /* bits [vocab]: no others are drawn; NULL: all may be */
     int choice;
 } cog_sample_context;
 

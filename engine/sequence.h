@@ -6,6 +6,7 @@
 #ifndef COG_ENGINE_SEQUENCE_H
 #define COG_ENGINE_SEQUENCE_H
 
+#include "engine/constraint.h"
 #include "engine/engine.h"
 #include "engine/scheduler.h"
 #include "engine/stops.h"
@@ -28,6 +29,7 @@ typedef struct cog_sequence {
     int32_t *tokens; /* [n_prompt + max_tokens], sched.n_tokens of them known */
     cog_detokenizer detok;
     cog_stops stops;
+    cog_constraint constraint;
     cog_buf text; /* scratch of one token's text */
     bool finished;
     /* Log-probabilities: tokens whose text is not out, in order. */
@@ -40,6 +42,7 @@ struct cog_job {
     cog_job *prev, *next;
     cog_request *req;            /* owned */
     cog_vision_picture *picture; /* a reference, or NULL */
+    cog_matcher *matcher;        /* of the request's grammar, taken; or NULL */
     cog_sequence *seq;           /* [n_seqs], owned */
     int n_seqs;           /* req->n, or 1 when sampling is greedy and all answers are equal */
     int n_live;           /* sequences not finished */

@@ -45,11 +45,39 @@ static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
     cog_free(scored);
 }
 
-static void add_draw(cog_engine *e, const cog_sequence *q, int row)
+/* What the request's grammar leaves for the sequence's next token; NULL: everything, also when it
+ * cannot be followed any more, which ends the job after the step. */
+static const uint64_t *find_mask(cog_engine *e, cog_sequence *q)
+{
+    int n_prompt = q->job->req->prompt.n_tokens, rc;
+    const uint64_t *mask = NULL;
+
+    if (!q->job->matcher || q->job->failed)
+        return NULL;
+    rc = cog_constraint_mask(&mask, &q->constraint, e->constraints, q->job->matcher,
+                             q->tokens + n_prompt, q->sched.n_tokens - n_prompt);
+    if (rc < 0)
+        q->job->failed = rc;
+    return mask;
+}
+
+/* An end that comes too early is not drawn, unless there is nothing else. */
+static bool is_end_masked(const cog_engine *e, const cog_sequence *q, int n_output,
+                          const uint64_t *only)
+{
+    const cog_job *j = q->job;
+
+    return n_output < j->req->min_tokens &&
+           (!only ||
+            cog_constraint_has_other(only, e->loaded.info.vocab, j->end_token, j->n_end_tokens));
+}
+
+static void add_draw(cog_engine *e, cog_sequence *q, int row)
 {
     const cog_request *req = q->job->req;
     int n_prompt = req->prompt.n_tokens, n_skip = 1 + req->prompt.n_image_tokens;
     int n_output = q->sched.n_tokens - n_prompt;
+    const uint64_t *only = find_mask(e, q);
 
     e->draw[e->batcher.batch.n_draws++] = (cog_draw){
         .row = row,
@@ -60,7 +88,8 @@ static void add_draw(cog_engine *e, const cog_sequence *q, int row)
             .output = q->tokens + n_prompt,
             .n_output = n_output,
             .masked = q->job->end_token,
-            .n_masked = n_output < req->min_tokens ? q->job->n_end_tokens : 0,
+            .n_masked = is_end_masked(e, q, n_output, only) ? q->job->n_end_tokens : 0,
+            .only = only,
             .choice = q->choice,
         },
     };
@@ -74,8 +103,9 @@ static void build_draws(cog_engine *e)
 
     b->draw = e->draw;
     b->n_draws = 0;
+    cog_constraints_tidy(e->constraints);
     for (int i = 0; i < b->n_logits; i++) {
-        const cog_sequence *q = e->batcher.sample[i];
+        cog_sequence *q = e->batcher.sample[i];
         for (int c = 1; !q->job->has_forked && c < q->job->n_seqs; c++)
             add_draw(e, &q->job->seq[c], i);
         add_draw(e, q, i);
@@ -165,7 +195,9 @@ static void end_finished_jobs(cog_engine *e)
 {
     for (cog_job *j = e->jobs, *next; j; j = next) {
         next = j->next;
-        if (j->failed) {
+        if (j->failed == COG_ELIMIT) {
+            cog_core_end(e, j, j->failed, "the grammar became too ambiguous");
+        } else if (j->failed) {
             cog_log(COG_ERROR, "event=bad_logits prompt_tokens=%d", j->req->prompt.n_tokens);
             cog_core_end(e, j, j->failed, "the model produced no finite logits");
         } else if (j->n_live == 0) {

@@ -27,60 +27,88 @@ bool cog_cuda_is_draw_valid(const cog_backend *be, const cog_draw *d)
            are_tokens_valid(be, p->allowed, p->n_allowed);
 }
 
+static int count_bits(const uint64_t *bits, int n)
+{
+    int sum = 0;
+
+    for (int i = 0; i < (n + 63) / 64; i++)
+        sum += __builtin_popcountll(bits[i]);
+    return sum;
+}
+
+/* Whether the tokens that may be drawn are listed, and not those that may not: the shorter list. */
+static bool lists_allowed(const cog_backend *be, const cog_draw *d)
+{
+    const uint64_t *only = d->context.only;
+
+    return d->params->n_allowed > 0 ||
+           (only && 2 * count_bits(only, be->model.vocab) <= be->model.vocab);
+}
+
 /* The token's edit, which does nothing when it is new. NULL for a token that is not allowed. */
-static cog_cuda_edit *edit_of(cog_backend *be, const cog_sampling *p, int32_t token)
+static cog_cuda_edit *edit_of(cog_backend *be, bool lists, int32_t token)
 {
     uint64_t bit = UINT64_C(1) << (token % 64);
 
     if (be->has_edit[token / 64] & bit)
         return &be->edit[token];
-    if (p->n_allowed > 0) /* those that are have their edits already */
+    if (lists) /* those that are have their edits already */
         return NULL;
     be->has_edit[token / 64] |= bit;
     be->edit[token] = (cog_cuda_edit){ .token = token, .count = -1 };
     return &be->edit[token];
 }
 
-static void add_allowed(cog_backend *be, const cog_sampling *p)
+static void add_allowed(cog_backend *be, const cog_draw *d)
 {
-    for (int i = 0; i < p->n_allowed; i++) {
-        int32_t token = p->allowed[i];
-        be->has_edit[token / 64] |= UINT64_C(1) << (token % 64);
-        be->edit[token] = (cog_cuda_edit){ .token = token, .count = -1 };
-    }
+    const cog_sampling *p = d->params;
+    const uint64_t *only = d->context.only;
+
+    for (int i = 0; i < p->n_allowed; i++)
+        edit_of(be, false, p->allowed[i]);
+    for (int i = 0; only && i < (be->model.vocab + 63) / 64; i++)
+        for (uint64_t left = only[i]; left; left &= left - 1)
+            edit_of(be, false, i * 64 + __builtin_ctzll(left));
 }
 
-static void add_penalties(cog_backend *be, const cog_draw *d)
+static void add_forbidden(cog_backend *be, const uint64_t *only)
+{
+    for (int32_t token = 0; only && token < be->model.vocab; token++)
+        if (!(only[token / 64] >> (token % 64) & 1))
+            edit_of(be, false, token)->bias = -INFINITY;
+}
+
+static void add_penalties(cog_backend *be, const cog_draw *d, bool lists)
 {
     const cog_sampling *p = d->params;
     const cog_sample_context *c = &d->context;
     cog_cuda_edit *e;
 
     for (int i = 0; i < c->n_prompt && p->repetition_penalty != 1; i++) {
-        e = edit_of(be, p, c->prompt[i]);
+        e = edit_of(be, lists, c->prompt[i]);
         if (e)
             e->count = 0;
     }
     for (int i = 0; i < c->n_output; i++) {
-        e = edit_of(be, p, c->output[i]);
+        e = edit_of(be, lists, c->output[i]);
         if (e)
             e->count = e->count < 0 ? 1 : e->count + 1;
     }
 }
 
-static void add_biases(cog_backend *be, const cog_draw *d)
+static void add_biases(cog_backend *be, const cog_draw *d, bool lists)
 {
     const cog_sampling *p = d->params;
     const cog_sample_context *c = &d->context;
     cog_cuda_edit *e;
 
     for (int i = 0; i < p->n_bias; i++) {
-        e = edit_of(be, p, p->bias[i].token);
+        e = edit_of(be, lists, p->bias[i].token);
         if (e)
             e->bias = p->bias[i].bias;
     }
     for (int i = 0; i < c->n_masked; i++) {
-        e = edit_of(be, p, c->masked[i]);
+        e = edit_of(be, lists, c->masked[i]);
         if (e)
             e->bias = -INFINITY;
     }
@@ -107,11 +135,15 @@ static int list_edits(cog_backend *be, cog_cuda_edit *out, int max)
 static int place_edits(cog_backend *be, const cog_draw *d, cog_cuda_edit *out, int max)
 {
     const cog_sampling *p = d->params;
+    bool lists = lists_allowed(be, d);
 
-    add_allowed(be, p);
+    if (lists)
+        add_allowed(be, d);
     if (p->repetition_penalty != 1 || p->frequency_penalty != 0 || p->presence_penalty != 0)
-        add_penalties(be, d);
-    add_biases(be, d);
+        add_penalties(be, d, lists);
+    add_biases(be, d, lists);
+    if (!lists)
+        add_forbidden(be, d->context.only);
     return list_edits(be, out, max);
 }
 
@@ -141,7 +173,7 @@ int cog_cuda_place_draws(cog_backend *be, int first)
             .bits = cog_sample_bits(p, d->context.choice, d->context.n_output),
             .first_edit = used,
             .n_edits = n,
-            .only_edits = p->n_allowed > 0,
+            .only_edits = lists_allowed(be, d),
         };
         used += n;
     }

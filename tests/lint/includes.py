@@ -3,6 +3,7 @@
     base <- proto
     base <- engine <- engine/cpu, engine/cuda
     base, engine/engine.h <- engine/image
+    base, engine/engine.h <- engine/grammar <- engine
     base, proto, engine/engine.h, server/server.h <- server/picture <- server
     base, proto <- client
     base, client/bench.h, engine/engine.h, server/server.h, server/caption.h <- config <- server/main.c
@@ -23,9 +24,11 @@ OWN = [
     (r'engine/cuda/', r'(base|engine|engine/cuda)/[^/]*$'),
     # pictures know what the processor can do, nothing of the model
     (r'engine/image/', r'(base/[^/]*|engine/image/[^/]*|engine/engine\.h|engine/cpu/cpuflags\.h)$'),
+    # regular expressions and schemas as automata; of the engine they know the door
+    (r'engine/grammar/', r'(base/[^/]*|engine/grammar/[^/]*|engine/engine\.h)$'),
     # the two places that know the backends by name, and the tool that measures kernels
     (r'engine/(backend|bench|bench_kernels)\.c$', r'(base|engine|engine/cpu|engine/cuda)/[^/]*$'),
-    (r'engine/', r'(base|engine)/[^/]*$'),
+    (r'engine/', r'(base|engine|engine/grammar)/[^/]*$'),
     (r'client/', r'(base|proto|client)/'),
     (r'config/', r'(base/|client/bench\.h$|config/|engine/engine\.h$|server/(server|caption)\.h$)'),
     (r'server/main\.c$', r'(base/|client/bench\.h$|config/config\.h$|engine/engine\.h$|server/)'),
@@ -39,7 +42,7 @@ OUTSIDE = [
     (r'microhttpd\.h', r'server/http\.c'),
     (r'uv\.h', r'server/.*'),
     (r'curl/.*', r'(client/wire|server/picture/fetch(_url)?)\.c'),
-    (r'jansson\.h', r'(proto|config|engine)/[^/]*\.c'),
+    (r'jansson\.h', r'(proto|config|engine|engine/grammar)/[^/]*\.c'),
     (r'openssl/.*', r'(base|server)/.*\.c'),
     (r'jpeglib\.h', r'(engine/image/image_jpeg|client/picture)\.c'),
     (r'(jerror|setjmp)\.h', r'engine/image/image_jpeg\.c'),

@@ -1,0 +1,16 @@
+/* grammar.h - the grammar of a request: engine.h's cog_grammar. Immutable and counted: any thread.
+ */
+#ifndef COG_ENGINE_GRAMMAR_GRAMMAR_H
+#define COG_ENGINE_GRAMMAR_GRAMMAR_H
+
+#include "engine/engine.h"
+#include "engine/grammar/automaton.h"
+
+#include <stdatomic.h>
+
+struct cog_grammar {
+    atomic_int refs;
+    cog_automaton automaton;
+};
+
+#endif
