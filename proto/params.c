@@ -37,6 +37,9 @@
     {                                                                        \
         .name = text, .kind = what, .use = COG_FIELD_REFUSE, .off = harmless \
     }
+/* a JSON schema; what is taken of them is docs/api.md's */
+#define SCHEMA  "{'type':['object','boolean','string','null']}"
+#define CHOICES "{'type':'array','minItems':1,'items':{'type':'string','minLength':1}}"
 _Static_assert(COG_PARAMS_MAX_STOPS == 16, "stop's schema has it");
 _Static_assert(COG_MAX_TOKEN_BIASES == 1024 && COG_MAX_TOKEN_STOPS == 64, "their schemas have it");
 #define MAX_TOP_K         2147483647.0
@@ -72,7 +75,10 @@ static const cog_field fields[] = {
            "'maxProperties':1024,'propertyNames':{'pattern':'^(0|[1-9][0-9]{0,9})$'},"
            "'additionalProperties':{'type':'number','minimum':-100,'maximum':100}"),
     CUSTOM("response_format", COG_FIELD_OBJECT,
-           "'required':['type'],'properties':{'type':{'const':'text'}}"),
+           "'required':['type'],'properties':{'type':{'enum':['text','json_object','json_schema']},"
+           "'schema':" SCHEMA ",'json_schema':{'type':['object','null'],'required':['name'],"
+           "'properties':{'name':{'type':'string','pattern':'^[A-Za-z0-9_-]{1,64}$'},"
+           "'schema':" SCHEMA "}}}"),
     TEXT(user, 512, NULL),
 
     INT(top_k, -1, MAX_TOP_K),
@@ -88,6 +94,16 @@ static const cog_field fields[] = {
     INT(priority, -100, 100),
     CUSTOM("stop_token_ids", COG_FIELD_ARRAY, "'maxItems':64,'items':@TokenId"),
     CUSTOM("allowed_token_ids", COG_FIELD_ARRAY, "'minItems':1,'items':@TokenId"),
+    CUSTOM("structured_outputs", COG_FIELD_OBJECT,
+           "'minProperties':1,'properties':{'json':" SCHEMA ",'regex':{'type':['string','null']},"
+           "'choice':{'anyOf':[" CHOICES
+           ",{'type':'null'}]}},'additionalProperties':{'type':'null'}"),
+    CUSTOM("guided_json", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
+    CUSTOM("guided_regex", COG_FIELD_STRING, ""),
+    CUSTOM("guided_choice", COG_FIELD_ARRAY,
+           "'minItems':1,'items':{'type':'string','minLength':1}"),
+    CUSTOM("json_schema", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
+    CUSTOM("regex", COG_FIELD_STRING, ""),
     INT(min_tokens, 0, COG_PARAMS_MAX_TOKENS),
     INT(min_new_tokens, 0, COG_PARAMS_MAX_TOKENS),
     BOOL("ignore_eos", ignore_eos),
@@ -101,13 +117,7 @@ static const cog_field fields[] = {
     REFUSE("return_tokens_as_token_ids", COG_FIELD_BOOL, 0),
     REFUSE("use_beam_search", COG_FIELD_BOOL, 0),
     REFUSE("best_of", COG_FIELD_INT, 1),
-    REFUSE("structured_outputs", COG_FIELD_ANY, NO_HARMLESS_VALUE),
-    REFUSE("guided_json", COG_FIELD_ANY, NO_HARMLESS_VALUE),
-    REFUSE("guided_regex", COG_FIELD_ANY, NO_HARMLESS_VALUE),
-    REFUSE("guided_choice", COG_FIELD_ANY, NO_HARMLESS_VALUE),
     REFUSE("guided_grammar", COG_FIELD_ANY, NO_HARMLESS_VALUE),
-    REFUSE("json_schema", COG_FIELD_ANY, NO_HARMLESS_VALUE),
-    REFUSE("regex", COG_FIELD_ANY, NO_HARMLESS_VALUE),
     REFUSE("ebnf", COG_FIELD_ANY, NO_HARMLESS_VALUE),
     REFUSE("grammar", COG_FIELD_ANY, NO_HARMLESS_VALUE),
 
@@ -204,30 +214,6 @@ static int read_stream_options(cog_params *p, const json_t *root, cog_api_error 
     return 0;
 }
 
-static int read_response_format(const json_t *root, cog_api_error *err)
-{
-    const json_t *v = get(root, "response_format");
-    const char *type;
-    char quoted[COG_API_QUOTE];
-
-    if (!v)
-        return 0;
-    type = json_string_value(json_object_get(v, "type"));
-    if (!type)
-        return cog_api_error_set(err, COG_API_INVALID_VALUE, "response_format.type",
-                                 "Invalid 'response_format': it needs a 'type' of 'text'.");
-    if (strcmp(type, "text") == 0)
-        return 0;
-    if (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0)
-        return cog_api_error_set(err, COG_API_UNSUPPORTED_PARAMETER, "response_format",
-                                 "Unsupported parameter: a 'response_format' of type '%s' is not "
-                                 "supported yet by this server. Use 'text'.",
-                                 type);
-    return cog_api_error_set(err, COG_API_INVALID_VALUE, "response_format.type",
-                             "Invalid 'response_format.type': %s. The supported value is 'text'.",
-                             cog_api_quote(quoted, type, strlen(type)));
-}
-
 int cog_params_read(cog_params *p, const json_t *root, int max_n, int vocab, cog_api_error *err)
 {
     if (cog_fields_read(p, root, &cog_params_fields, err) < 0)
@@ -247,12 +233,13 @@ int cog_params_read(cog_params *p, const json_t *root, int max_n, int vocab, cog
     if (cog_token_lists_read(&p->tokens, root, vocab, err) < 0 || read_stop(p, root, err) < 0 ||
         read_stream_options(p, root, err) < 0)
         return COG_EINVAL;
-    return read_response_format(root, err);
+    return cog_structured_read(&p->structured, root, err);
 }
 
 void cog_params_fini(cog_params *p)
 {
     cog_token_lists_fini(&p->tokens);
+    cog_structured_fini(&p->structured);
 }
 
 bool cog_params_is_request_id(const char *text)

@@ -5,6 +5,7 @@
 
 #include "proto/api_error.h"
 #include "proto/field.h"
+#include "proto/structured.h"
 #include "proto/token_lists.h"
 
 #include <stdbool.h>
@@ -33,6 +34,7 @@ typedef struct cog_params {
     const char *stop[COG_PARAMS_MAX_STOPS];
     int n_stop;
     cog_token_lists tokens;
+    cog_structured structured;
     int64_t min_tokens, min_new_tokens; /* 0: absent; the first that is not counts */
     bool keep_stop, no_stop_trim;       /* two names for one thing */
     bool ignore_eos, skip_special_tokens;

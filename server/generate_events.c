@@ -191,6 +191,9 @@ static void fail(cog_generate_job *j, const cog_event *ev)
         cog_exchange_fail_code(x, x->server->phase == COG_SERVER_SERVING ? COG_API_INTERNAL
                                                                          : COG_API_DRAINING);
         return;
+    case COG_ELIMIT:
+        cog_exchange_fail_code(x, COG_API_SCHEMA_COMPLEX);
+        return;
     default:
         cog_log(COG_ERROR, "event=engine_failed_request id=%s code=%s", x->id,
                 cog_err_name(ev->status));

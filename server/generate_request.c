@@ -105,6 +105,46 @@ static void take_tokens(cog_request *r, const cog_token_lists *t)
         r->stop_token[i] = t->stop[i];
 }
 
+static int refuse_grammar(cog_generate_job *j, const cog_structured *f, const cog_err *why)
+{
+    cog_api_code code = why->code == COG_ELIMIT            ? COG_API_SCHEMA_COMPLEX
+                        : f->kind == COG_STRUCTURED_SCHEMA ? COG_API_INVALID_SCHEMA
+                                                           : COG_API_INVALID_GRAMMAR;
+
+    return cog_api_error_set(&j->err, code, f->param, "Invalid '%s': %s.", f->param, why->text);
+}
+
+/* The form that answers are to have; one grammar for all requests. */
+static int take_structure(cog_generate_job *j, const cog_params *p)
+{
+    static const cog_grammar_kind kinds[] = { [COG_STRUCTURED_REGEX] = COG_GRAMMAR_REGEX,
+                                              [COG_STRUCTURED_CHOICE] = COG_GRAMMAR_CHOICE,
+                                              [COG_STRUCTURED_SCHEMA] = COG_GRAMMAR_SCHEMA,
+                                              [COG_STRUCTURED_OBJECT] = COG_GRAMMAR_OBJECT };
+    const cog_structured *f = &p->structured;
+    cog_server *s = j->x->server;
+    cog_grammar *g;
+    cog_err why;
+
+    if (f->kind == COG_STRUCTURED_NONE)
+        return 0;
+    if (!cog_engine_get_info(s->engine)->takes_grammars)
+        return cog_api_error_set(&j->err, COG_API_UNSUPPORTED_PARAMETER, f->param,
+                                 "Unsupported parameter: this model's tokens cannot spell every "
+                                 "text, which '%s' needs.",
+                                 f->param);
+    if (p->tokens.n_allowed > 0)
+        return cog_api_error_set(&j->err, COG_API_INVALID_VALUE, "allowed_token_ids",
+                                 "Invalid 'allowed_token_ids': it cannot be used with '%s'.",
+                                 f->param);
+    if (cog_grammars_get(&g, s->grammars, kinds[f->kind], f->text, f->len, &why) < 0)
+        return refuse_grammar(j, f, &why);
+    for (int i = 0; i < j->n_requests; i++)
+        j->requests[i]->grammar = cog_grammar_ref(g);
+    cog_grammar_free(g);
+    return 0;
+}
+
 static void build_request(cog_request *r, const cog_exchange *x, const cog_params *p)
 {
     r->sampling = (cog_sampling){
@@ -142,6 +182,8 @@ int cog_generate_take_params(cog_generate_job *j, const cog_params *p)
         j->usage.prompt_tokens += j->requests[i]->prompt.n_tokens;
         j->usage.image_tokens += j->requests[i]->prompt.n_image_tokens;
     }
+    if (take_structure(j, p) < 0)
+        return COG_EINVAL;
     for (; j->n_stop < p->n_stop; j->n_stop++)
         j->stop[j->n_stop] = cog_strdup(p->stop[j->n_stop]);
     j->n = (int)p->n;

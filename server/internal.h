@@ -15,6 +15,7 @@
 #include "proto/api_error.h"
 #include "proto/openapi.h"
 #include "server/head.h"
+#include "server/grammars.h"
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/outflow.h"
@@ -224,6 +225,7 @@ struct cog_server {
 
     cog_engine *engine; /* while run runs */
     char fingerprint[32];
+    cog_grammars *grammars;
 
     cog_conn *conns;
     cog_exchange *exchanges;

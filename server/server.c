@@ -319,6 +319,7 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     uv_async_init(&s->loop, &s->async, on_wake);
     s->async.data = s;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    s->grammars = cog_grammars_new();
     s->workers = cog_workers_open(&s->loop, N_WORKERS);
     s->media.fd = -1;
     rc = check_config(cfg, err);
@@ -449,6 +450,7 @@ void cog_server_close(cog_server *s)
     uv_loop_close(&s->loop);
     cog_decoder_free(s->decoder);
     cog_workers_free(s->workers);
+    cog_grammars_free(s->grammars);
     cog_media_close(&s->media);
     if (s->spare_fd >= 0)
         close(s->spare_fd);

@@ -62,6 +62,9 @@ void cog_status_text(cog_server *s, cog_api_code code, cog_api_error *err)
         text = "The server is shutting down. Try again.";
         retry = 1000;
         break;
+    case COG_API_SCHEMA_COMPLEX:
+        text = "The schema is too ambiguous: too many of its alternatives look the same for long.";
+        break;
     case COG_API_DEADLINE:
         text = "The request took longer than the time limit of this server.";
         break;

@@ -176,8 +176,8 @@ await run({
     await refused(create({ temperature: 3 }), OpenAI.BadRequestError, 400, 'decimal_above_max_value', 'temperature');
     await refused(create({ messages: [] }), OpenAI.BadRequestError, 400, 'empty_array', 'messages');
     await refused(create({ top_logprobs: 2 }), OpenAI.BadRequestError, 400, 'invalid_value', 'top_logprobs');
-    await refused(create({ response_format: { type: 'json_object' } }), OpenAI.BadRequestError, 400,
-                  'unsupported_parameter', 'response_format');
+    await refused(create({ response_format: { type: 'json_object', schema: { not: {} } } }), OpenAI.BadRequestError, 400,
+                  'invalid_json_schema', 'response_format.schema');
     const web = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] }];
     await refused(create({ messages: web }), OpenAI.BadRequestError, 400, 'invalid_image_url',
                   'messages[0].content[0].image_url.url');

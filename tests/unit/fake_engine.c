@@ -229,7 +229,7 @@ static void step(cog_engine *e, struct fake_request *f, uint64_t now)
         return;
     fail = option(f->script, "fail=", -1);
     if (fail >= 0 && f->sent >= fail) {
-        end(e, f, COG_EDEVICE);
+        end(e, f, has_word(f->script, "ambiguous") ? COG_ELIMIT : COG_EDEVICE);
         return;
     }
     for (long i = option(f->script, "burst=", 1); i > 0; i--) {
@@ -302,7 +302,8 @@ cog_engine *fake_engine_new(void)
                                  .default_template = COG_TEMPLATE_CHAT,
                                  .block = 16,
                                  .n_blocks = 1000,
-                                 .max_queue = FAKE_QUEUE };
+                                 .max_queue = FAKE_QUEUE,
+                                 .takes_grammars = true };
     pthread_create(&e->thread, NULL, run, e);
     return e;
 }
@@ -522,6 +523,7 @@ static void remember(cog_engine *e, const cog_request *r, const char *text)
     memcpy(s->stop_token, r->stop_token, sizeof(s->stop_token));
     s->n_stop_tokens = r->n_stop_tokens;
     s->min_tokens = r->min_tokens;
+    s->has_grammar = r->grammar != NULL;
     s->ignore_eos = r->ignore_eos;
     s->keep_stop = r->keep_stop;
     s->show_controls = r->show_controls;

@@ -9,6 +9,7 @@
  *     burst=N   tokens at once (default 1)
  *     first=MS  before the first token
  *     fail=N    END with COG_EDEVICE after N tokens
+ *     ambiguous  then with COG_ELIMIT instead
  *     hold      no token until the request is cancelled or its deadline passes
  *     utf8      tokens are not ASCII
  *     stop_token=ID  ended it, when no stop string did
@@ -42,7 +43,7 @@ typedef struct fake_seen {
     int n_stop_tokens, min_tokens;
     bool ignore_eos, keep_stop, show_controls;
     int n, max_tokens, n_stop, n_prompt, n_image_tokens;
-    bool has_image, no_cache, continues_prompt;
+    bool has_image, no_cache, continues_prompt, has_grammar;
     cog_sha256 salt;
     uint64_t tenant;
     int priority;

@@ -1,0 +1,222 @@
+#include "proto/structured.h"
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "proto/field.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_NAME = 64 };
+
+typedef struct reader {
+    cog_structured *out;
+    cog_api_error *err;
+} reader;
+
+static const json_t *get(const json_t *object, const char *name)
+{
+    const json_t *v = json_object_get(object, name);
+
+    return v && !json_is_null(v) ? v : NULL;
+}
+
+static int fail(reader *r, const char *param, const char *why)
+{
+    return cog_api_error_set(r->err, COG_API_INVALID_VALUE, param, "Invalid '%s': %s.", param, why);
+}
+
+/* Only one field may say what answers are. */
+static int set(reader *r, cog_structured_kind kind, const char *text, size_t len, const char *param)
+{
+    const char *first = r->out->param;
+
+    if (r->out->kind != COG_STRUCTURED_NONE)
+        return cog_api_error_set(r->err, COG_API_INVALID_VALUE, param,
+                                 "Invalid '%s': '%s' says already what form answers have.", param,
+                                 first);
+    *r->out = (cog_structured){ .kind = kind, .len = len, .param = param };
+    if (text)
+        r->out->text = cog_strndup(text, len);
+    return 0;
+}
+
+static int set_text(reader *r, cog_structured_kind kind, const json_t *v, const char *param)
+{
+    return set(r, kind, json_string_value(v), json_string_length(v), param);
+}
+
+static int set_json(reader *r, cog_structured_kind kind, const json_t *v, const char *param)
+{
+    char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+    int rc = set(r, kind, text, text ? strlen(text) : 0, param);
+
+    free(text);
+    return rc;
+}
+
+/* A schema, or a string that has one. */
+static int read_schema(reader *r, const json_t *v, const char *param)
+{
+    if (json_is_string(v))
+        return set_text(r, COG_STRUCTURED_SCHEMA, v, param);
+    if (!json_is_object(v) && !json_is_boolean(v))
+        return cog_field_type_error(r->err, param, "a JSON schema", v);
+    return set_json(r, COG_STRUCTURED_SCHEMA, v, param);
+}
+
+static int read_regex(reader *r, const json_t *v, const char *param)
+{
+    if (!json_is_string(v))
+        return cog_field_type_error(r->err, param, "a string", v);
+    return set_text(r, COG_STRUCTURED_REGEX, v, param);
+}
+
+static int read_choice(reader *r, const json_t *v, const char *param)
+{
+    const json_t *one;
+    size_t i;
+
+    if (!json_is_array(v))
+        return cog_field_type_error(r->err, param, "an array of strings", v);
+    if (json_array_size(v) == 0)
+        return cog_api_error_set(r->err, COG_API_ARRAY_EMPTY, param,
+                                 "Invalid '%s': it must not be empty.", param);
+    json_array_foreach(v, i, one)
+    {
+        if (!json_is_string(one))
+            return cog_field_type_error(r->err, param, "an array of strings", one);
+        if (json_string_length(one) == 0)
+            return fail(r, param, "a choice must not be empty");
+    }
+    return set_json(r, COG_STRUCTURED_CHOICE, v, param);
+}
+
+/* ------------------------------------------------------------------ response_format */
+
+static bool is_name(const char *name)
+{
+    size_t n = name ? strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                   "0123456789_-")
+                    : 0;
+
+    return n >= 1 && n <= MAX_NAME && !name[n];
+}
+
+static int read_named_schema(reader *r, const json_t *v)
+{
+    const json_t *named = get(v, "json_schema"), *schema;
+
+    if (!named && get(v, "schema"))
+        return read_schema(r, get(v, "schema"), "response_format.schema");
+    if (!named)
+        return cog_api_error_set(r->err, COG_API_MISSING, "response_format.json_schema",
+                                 "Missing required parameter: 'response_format.json_schema'.");
+    if (!json_is_object(named))
+        return cog_field_type_error(r->err, "response_format.json_schema", "an object", named);
+    if (!is_name(json_string_value(get(named, "name"))))
+        return fail(r, "response_format.json_schema.name",
+                    "1 to 64 letters, digits, '_' and '-' are needed");
+    schema = get(named, "schema");
+    if (schema)
+        return read_schema(r, schema, "response_format.json_schema.schema");
+    return set(r, COG_STRUCTURED_OBJECT, NULL, 0, "response_format");
+}
+
+static int read_response_format(reader *r, const json_t *root)
+{
+    const json_t *v = get(root, "response_format");
+    const char *type = v ? json_string_value(get(v, "type")) : "text";
+    char quoted[COG_API_QUOTE];
+
+    if (!type)
+        return fail(r, "response_format.type", "it must be a string");
+    if (strcmp(type, "text") == 0)
+        return 0;
+    if (strcmp(type, "json_schema") == 0)
+        return read_named_schema(r, v);
+    if (strcmp(type, "json_object") != 0)
+        return cog_api_error_set(r->err, COG_API_INVALID_VALUE, "response_format.type",
+                                 "Invalid 'response_format.type': %s. Supported values are 'text', "
+                                 "'json_object' and 'json_schema'.",
+                                 cog_api_quote(quoted, type, strlen(type)));
+    if (get(v, "schema"))
+        return read_schema(r, get(v, "schema"), "response_format.schema");
+    return set(r, COG_STRUCTURED_OBJECT, NULL, 0, "response_format");
+}
+
+/* ------------------------------------------------------------------ the others */
+
+static const struct field {
+    const char *name;     /* at the top of a request */
+    const char *member;   /* of structured_outputs; NULL: none */
+    const char *as_param; /* that member's path */
+    int (*read)(reader *r, const json_t *v, const char *param);
+} fields[] = {
+    { "guided_json", "json", "structured_outputs.json", read_schema },
+    { "guided_regex", "regex", "structured_outputs.regex", read_regex },
+    { "guided_choice", "choice", "structured_outputs.choice", read_choice },
+    { "json_schema", NULL, NULL, read_schema },
+    { "regex", NULL, NULL, read_regex },
+};
+
+enum { N_FIELDS = sizeof(fields) / sizeof(fields[0]) };
+
+static const struct field *find_member(const char *name)
+{
+    for (int i = 0; i < N_FIELDS; i++)
+        if (fields[i].member && strcmp(fields[i].member, name) == 0)
+            return &fields[i];
+    return NULL;
+}
+
+static int read_structured_outputs(reader *r, const json_t *root)
+{
+    const json_t *v = get(root, "structured_outputs");
+    const char *name;
+    json_t *member;
+    int n = 0;
+
+    if (!v)
+        return 0;
+    json_object_foreach((json_t *)v, name, member)
+    {
+        const struct field *f = find_member(name);
+        char quoted[COG_API_QUOTE];
+
+        if (json_is_null(member))
+            continue;
+        if (!f)
+            return cog_api_error_set(r->err, COG_API_UNSUPPORTED_VALUE, "structured_outputs",
+                                     "Unsupported value: 'structured_outputs' has %s; supported "
+                                     "are 'json', 'regex' and 'choice'.",
+                                     cog_api_quote(quoted, name, strlen(name)));
+        if (f->read(r, member, f->as_param) < 0)
+            return COG_EINVAL;
+        n++;
+    }
+    return n ? 0 : fail(r, "structured_outputs", "it needs one of 'json', 'regex' and 'choice'");
+}
+
+int cog_structured_read(cog_structured *out, const json_t *root, cog_api_error *err)
+{
+    reader r = { out, err };
+
+    *out = (cog_structured){ 0 };
+    if (read_response_format(&r, root) < 0 || read_structured_outputs(&r, root) < 0)
+        return COG_EINVAL;
+    for (int i = 0; i < N_FIELDS; i++) {
+        const json_t *v = get(root, fields[i].name);
+        if (v && fields[i].read(&r, v, fields[i].name) < 0)
+            return COG_EINVAL;
+    }
+    return 0;
+}
+
+void cog_structured_fini(cog_structured *s)
+{
+    cog_free(s->text);
+    *s = (cog_structured){ 0 };
+}
