@@ -600,6 +600,7 @@ cog_event *cog_engine_take_events(cog_engine *e)
 void cog_event_free(cog_event *ev)
 {
     cog_free(ev->text);
+    cog_free(ev->scored);
     cog_free(ev);
 }
 
