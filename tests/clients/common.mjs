@@ -80,10 +80,15 @@ export async function makesRoom(leave) {
 export async function fillUp() {
   const leave = new AbortController();
   const running = await post(LONG_URL, '/v1/chat/completions', endless, { signal: leave.signal });
-  await running.body.getReader().read();
-  post(LONG_URL, '/v1/chat/completions', endless, { signal: leave.signal }).catch(() => {});
+  const reader = running.body.getReader();
+  await reader.read();
+  const waiting = post(LONG_URL, '/v1/chat/completions', endless, { signal: leave.signal }).catch(() => {});
   await until(async () => (await metric(LONG_URL, 'vllm:num_requests_waiting')) === 1, 'a full queue');
-  return () => leave.abort();
+  const held = [running, reader, waiting]; // a response that nobody refers to is closed
+  return () => {
+    leave.abort();
+    held.length = 0;
+  };
 }
 
 // fetch for a client, and what went over the wire with it: [{body, status, retry}]

@@ -241,7 +241,7 @@ def errors_have_their_kinds():
                  'malformed', 'unfinished', 'timeout', 'silent'):
         with Script(kinds_of_errors) as server:
             report = bench(server.url, '--num-prompts', '2', '--prompt', kind, '--image-share', '0',
-                           '--timeout', '600ms' if kind == 'timeout' else '1min', code=1)
+                           '--timeout', '3s' if kind == 'timeout' else '1min', code=1)
         assert (report['completed'], report['failed']) == (0, 2), (kind, report)
         assert report['errors'] == {'cut' if kind == 'silent' else kind: 2}, (kind, report)
         assert report['mean_ttft_ms'] is None, report
