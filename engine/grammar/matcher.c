@@ -289,7 +289,8 @@ static int32_t add_place(cog_matcher *m, bool may_end)
 {
     while (m->n_items + m->n_fresh > m->cap_items)
         m->item = grow(m, m->item, &m->cap_items, m->cap_items, sizeof(item));
-    memcpy(m->item + m->n_items, m->fresh, (size_t)m->n_fresh * sizeof(item));
+    if (m->n_fresh > 0)
+        memcpy(m->item + m->n_items, m->fresh, (size_t)m->n_fresh * sizeof(item));
     m->place = grow(m, m->place, &m->cap_places, m->n_places, sizeof(place));
     m->place[m->n_places] = (place){ .first = m->n_items, .n = m->n_fresh, .may_end = may_end };
     m->n_items += m->n_fresh;
@@ -313,7 +314,7 @@ static int32_t place_of_fresh(cog_matcher *m)
     for (; t->slot[at]; at = (at + 1) & (t->cap - 1)) {
         const place *p = &m->place[t->slot[at] - 1];
         if (p->n == m->n_fresh && p->may_end == may_end &&
-            memcmp(m->item + p->first, m->fresh, (size_t)p->n * sizeof(item)) == 0) {
+            (p->n == 0 || memcmp(m->item + p->first, m->fresh, (size_t)p->n * sizeof(item)) == 0)) {
             t->n--;
             return t->slot[at] - 1;
         }
