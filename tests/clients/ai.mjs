@@ -1,7 +1,8 @@
 // The AI SDK with its provider for servers of this kind. Run by clients.py.
 import assert from 'node:assert/strict';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, generateText, streamText } from 'ai';
+import { APICallError, generateObject, generateText, streamObject, streamText } from 'ai';
+import { z } from 'zod';
 import { API_KEY, DEMO_URL, LONG_URL, SHORT_URL, ask, asked, bytesOf, endless, fillUp, makesRoom, model, plain,
          recorder, run, typeOf, until } from './common.mjs';
 
@@ -82,6 +83,22 @@ await run({
     let streamed = '';
     for await (const piece of streamText(text).textStream) streamed += piece;
     assert.equal(streamed, whole.text);
+  },
+
+  async 'an object in the form of a schema'() {
+    const schema = z.object({ thing: z.enum(['car', 'clock', 'bee']), sure: z.boolean().nullable(),
+                              more: z.array(z.string().max(8)).max(2).optional() });
+    const typed = at(DEMO_URL, { fetch: wire.fetch, supportsStructuredOutputs: true })(model);
+    for (const c of asked.slice(0, 3)) {
+      const drawn = question(c, { model: typed, schema, temperature: 1, seed: 4 });
+      const { object } = await generateObject(drawn);
+      assert.deepEqual(object, schema.parse(object));
+      const whole = await plain(wire.requests.at(-1).body);
+      assert.deepEqual(object, JSON.parse(whole.choices[0].message.content));
+      let last;
+      for await (const partial of streamObject(drawn).partialObjectStream) last = partial;
+      assert.deepEqual(last, object);
+    }
   },
 
   async 'errors say what they are'() {

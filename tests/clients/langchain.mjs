@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { AIMessage, HumanMessage, SystemMessage } from '@langchain/core/messages';
 import { ChatOpenAI, OpenAI } from '@langchain/openai';
+import { z } from 'zod';
 import { API_KEY, DEMO_URL, LONG_URL, SHORT_URL, ask, asked, bytesOf, endless, fillUp, makesRoom, model, picture,
          plain, recorder, run, typeOf, until } from './common.mjs';
 
@@ -81,6 +82,24 @@ await run({
     let streamed = '';
     for await (const piece of await llm.stream('Can you see')) streamed += piece;
     assert.equal(streamed, text);
+  },
+
+  async 'an object in the form of a schema'() {
+    const Seen = z.object({ thing: z.enum(['car', 'clock', 'bee']), count: z.number().int().min(0).max(9) });
+    for (const c of asked.slice(0, 3)) {
+      const object = await chat(c).withStructuredOutput(Seen).invoke([human(c)]);
+      assert.deepEqual(object, Seen.parse(object));
+      const whole = await plain(wire.requests.at(-1).body);
+      assert.deepEqual(object, JSON.parse(whole.choices[0].message.content));
+    }
+  },
+
+  async 'log-probabilities'() {
+    const [c] = asked;
+    const { content, response_metadata } = await chat(c, { logprobs: true, topLogprobs: 2 }).invoke([human(c)]);
+    const entries = response_metadata.logprobs.content;
+    assert.equal(Buffer.from(entries.flatMap((e) => e.bytes)).toString(), content);
+    assert.ok(entries.every((e) => e.logprob <= 0 && e.top_logprobs.length === 2));
   },
 
   async 'errors say what they are'() {

@@ -1,6 +1,8 @@
 // The openai package. Run by clients.py.
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
+import { zodResponseFormat } from 'openai/helpers/zod';
+import { z } from 'zod';
 import { API_KEY, DEMO_URL, LONG_URL, SHORT_URL, ask, cases, endless, fillUp, makesRoom, model, picture, plain,
          recorder, run, samples, until } from './common.mjs';
 
@@ -168,6 +170,25 @@ await run({
     assert.equal(Buffer.from(entries.flatMap((e) => e.bytes)).toString(), whole.message.content);
     assert.ok(entries.every((e) => e.logprob <= 0 && e.top_logprobs.length === 3));
     assert.deepEqual(helped.logprobs.content, entries);
+  },
+
+  async 'an answer in the form of a schema'() {
+    const Seen = z.object({ thing: z.enum(['car', 'clock', 'bee']), sure: z.boolean(), rest: z.string().max(20) });
+    const response_format = zodResponseFormat(Seen, 'seen');
+    for (const c of cases.slice(0, 3)) {
+      const body = ask(c, { response_format, temperature: 1, seed: 4 });
+      const { message } = (await demo.chat.completions.parse(body)).choices[0];
+      assert.deepEqual(message.parsed, Seen.parse(JSON.parse(message.content)));
+      assert.equal(message.content, (await plain(body)).choices[0].message.content);
+      const runner = demo.chat.completions.stream(body);
+      assert.deepEqual((await runner.finalMessage()).parsed, message.parsed);
+    }
+    const object = await demo.chat.completions.create(
+      ask(cases[0], { response_format: { type: 'json_object' }, max_completion_tokens: 300 }));
+    assert.match(textOf(object), /^\s*\{/);
+    if (object.choices[0].finish_reason === 'stop') assert.equal(typeof JSON.parse(textOf(object)), 'object');
+    await assert.rejects(demo.chat.completions.parse(ask(cases[0], { response_format, max_completion_tokens: 3 })),
+                         OpenAI.LengthFinishReasonError);
   },
 
   async 'errors have their classes'() {
