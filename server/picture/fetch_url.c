@@ -31,6 +31,11 @@ int cog_fetch_domain_check(const char *domain, cog_err *err)
     const char *name = domain + (domain[0] == '.');
     size_t name_len = len - (size_t)(name - domain);
 
+    if (domain[0] == '[' || (strchr(domain, ':') && strchr(domain, ':') != strrchr(domain, ':')))
+        return cog_err_set(err, COG_EINVAL,
+                           "'%.300s' looks like an IPv6 address, of which no picture is fetched by "
+                           "number: write the host's name",
+                           domain);
     if (name_len < 1 || name_len > MAX_HOST || name[0] == '.' || domain[len - 1] == '.' ||
         strstr(domain, "..") || (domain[len] && (domain[len] != ':' || !is_port(domain + len + 1))))
         return cog_err_set(err, COG_EINVAL,

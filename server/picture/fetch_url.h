@@ -11,7 +11,8 @@
 struct Curl_URL;
 
 /* Whether the operator's text is HOST, .SUFFIX, HOST:PORT or .SUFFIX:PORT; a host is a name or an
- * IPv4 address. COG_EINVAL says what is wrong. */
+ * IPv4 address. IPv6 is spoken with hosts that have a name, but none is listed or asked for by its
+ * address, which can be written in many ways. COG_EINVAL says what is wrong. */
 int cog_fetch_domain_check(const char *domain, cog_err *err);
 
 /* Understands an http or https URL and looks whether one of the domains admits it: HOST is that

@@ -148,8 +148,9 @@ static void what_may_be_listed(void **state)
                                        "example.com:1x",
                                        "exa mple.com",
                                        "user@example.com",
-                                       "[::1]",
                                        "\xc3\xa4.example" };
+    static const char *const ip6[] = { "[::1]", "[2001:db8::1]", "[2001:db8::1]:443", "2001:db8::1",
+                                       "::1" };
     cog_err err;
 
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
@@ -157,6 +158,11 @@ static void what_may_be_listed(void **state)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         if (cog_fetch_domain_check(bad[i], &err) != COG_EINVAL)
             fail_msg("'%s'", bad[i]);
+        assert_null(strstr(err.text, "IPv6"));
+    }
+    for (size_t i = 0; i < sizeof(ip6) / sizeof(ip6[0]); i++) {
+        assert_int_equal(cog_fetch_domain_check(ip6[i], &err), COG_EINVAL);
+        assert_non_null(strstr(err.text, "write the host's name"));
     }
 }
 
