@@ -369,6 +369,26 @@ static void recursion_ends_in_time(void **state)
     cog_buf_fini(&deep[1]);
 }
 
+/* A list is not begun where there is no depth left for the item that it must have. */
+static void what_could_not_be_finished_is_not_begun(void **state)
+{
+    static const char open[] = "[[[[[[[[[[[[[[[[[", close[] = "]]]]]]]]]]]]]]]]";
+    int32_t at;
+    bench b;
+
+    (void)state;
+    open_bench(&b, COG_GRAMMAR_SCHEMA,
+               "{\"anyOf\":[{\"const\":1},{\"items\":{\"$ref\":\"#\"},\"minItems\":1}]}");
+    at = cog_matcher_text(b.m, cog_matcher_start(b.m), open, 16);
+    assert_true(at >= 0);
+    assert_int_equal(cog_matcher_step(b.m, at, '['), COG_MATCHER_NOWHERE);
+    at = cog_matcher_step(b.m, at, '1');
+    assert_true(at >= 0);
+    at = cog_matcher_text(b.m, at, close, 16);
+    assert_true(at >= 0 && cog_matcher_may_end(b.m, at));
+    close_bench(&b);
+}
+
 static void schemas_outside_the_subset_are_named(void **state)
 {
     const cog_grammar_kind s = COG_GRAMMAR_SCHEMA;
@@ -628,6 +648,7 @@ int main(void)
         cmocka_unit_test(schemas_take_what_is_valid),
         cmocka_unit_test(objects_and_arrays_are_in_order),
         cmocka_unit_test(recursion_ends_in_time),
+        cmocka_unit_test(what_could_not_be_finished_is_not_begun),
         cmocka_unit_test(schemas_outside_the_subset_are_named),
         cmocka_unit_test(masks_are_exact_and_never_empty),
         cmocka_unit_test(a_matcher_begins_anew_when_it_holds_too_much),
