@@ -84,6 +84,13 @@ static int range_error(const cog_field *f, bool is_below, cog_api_error *err)
                              is_below ? f->min : f->max);
 }
 
+/* An integer that only a double takes for the largest one allowed. */
+static bool is_rounded_above(const cog_field *f, const json_t *v)
+{
+    return f->kind == COG_FIELD_INT && json_is_integer(v) &&
+           json_integer_value(v) > (int64_t)f->max;
+}
+
 static int check_range(const cog_field *f, const json_t *v, cog_api_error *err)
 {
     if (f->kind == COG_FIELD_STRING) {
@@ -97,7 +104,7 @@ static int check_range(const cog_field *f, const json_t *v, cog_api_error *err)
         double d = json_number_value(v);
         if (d < f->min || (f->is_above_min && d <= f->min))
             return range_error(f, true, err);
-        if (d > f->max)
+        if (d > f->max || is_rounded_above(f, v))
             return range_error(f, false, err);
     }
     return 0;

@@ -81,14 +81,16 @@ const cog_openapi_operation cog_openapi_operations[] = {
 };
 
 /* What a schema cannot say, by name. */
-#define RULES_OF_ALL                                                                            \
-    "'bytes':'maxLength counts bytes of UTF-8.',"                                               \
-    "'nul':'No string has the character U+0000.',"                                              \
-    "'stream_options':'Only with stream.',"                                                     \
-    "'tokens':'Keys of logit_bias are token ids of the model; allowed_token_ids are not more "  \
-    "than it has.',"                                                                            \
-    "'min_tokens':'min_tokens and min_new_tokens are at most the output limit, and some token " \
-    "may be drawn that does not end the answer.',"                                              \
+#define RULES_OF_ALL                                                                               \
+    "'structure':'The form of an answer is given once, is one that this server knows, and stands " \
+    "alone.',"                                                                                     \
+    "'bytes':'maxLength counts bytes of UTF-8.',"                                                  \
+    "'nul':'No string has the character U+0000.',"                                                 \
+    "'stream_options':'Only with stream.',"                                                        \
+    "'tokens':'Keys of logit_bias are token ids of the model; allowed_token_ids are not more "     \
+    "than it has.',"                                                                               \
+    "'min_tokens':'min_tokens and min_new_tokens are at most the output limit, and some token "    \
+    "may be drawn that does not end the answer.',"                                                 \
     "'context':'The prompt leaves room in the context.'"
 
 const cog_openapi_request cog_openapi_requests[] = {
@@ -111,9 +113,12 @@ const cog_openapi_request cog_openapi_requests[] = {
     { .name = "TokenizeRequest",
       .tables = { &cog_tokenize_fields, NULL },
       .more = ",'oneOf':["
-              "{'required':['prompt'],'properties':{'prompt':{'type':'string'}}},"
-              "{'required':['content'],'properties':{'content':{'type':'string'}}},"
-              "{'required':['messages'],'allOf':[@ChatRequest]}]"
+              "{'required':['prompt'],'properties':{'prompt':{'type':'string'},"
+              "'content':{'type':'null'},'messages':{'type':'null'}}},"
+              "{'required':['content'],'properties':{'content':{'type':'string'},"
+              "'prompt':{'type':'null'},'messages':{'type':'null'}}},"
+              "{'required':['messages'],'properties':{'prompt':{'type':'null'},"
+              "'content':{'type':'null'}},'allOf':[@ChatRequest]}]"
               ",'x-rules':{" RULES_OF_ALL ","
               "'chat':'With messages, the rules of a chat.'}",
       .takes_unknown = true },
