@@ -147,7 +147,7 @@ class Generator:
     def string(self, schema):
         """What a pattern allows is some letters."""
         if 'pattern' in schema:
-            return ''.join(self.random.choices('aZ09._:-', k=self.random.randint(1, 20)))
+            return ''.join(self.random.choices('aZ09_-', k=self.random.randint(1, 20)))
         return self.random.choice([t for t in TEXTS if schema.get('minLength', 0) <= len(t)
                                    <= schema.get('maxLength', BIG)])
 
