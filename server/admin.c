@@ -131,8 +131,7 @@ void cog_admin_version(cog_exchange *x)
     answer_json(x, 200);
 }
 
-/* Written anew each time, which takes less than a millisecond: what is known of the model changes
- * when it is loaded. */
+/* Written anew each time: what is known of the model changes when it is loaded. */
 void cog_admin_openapi(cog_exchange *x)
 {
     const cog_server *s = x->server;
