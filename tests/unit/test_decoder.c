@@ -244,6 +244,16 @@ static void await_death(int n_left)
     assert_int_equal(rig_helpers(getpid(), pid), n_left);
 }
 
+/* Until another worker than `before` has the picture. */
+static const struct cog_decode_worker *await_worker(rig *r, const cog_decode *d,
+                                                    const struct cog_decode_worker *before)
+{
+    for (int i = 0; i < RIG_WAIT_MS / 5 && (!d->worker || d->worker == before); i++)
+        rig_run(r, 1, 5);
+    assert_true(d->worker && d->worker != before);
+    return d->worker;
+}
+
 /* A helper dies with the picture unread in its socket: another one takes the picture. */
 static void dead_before_it_began(void **state)
 {
@@ -253,7 +263,7 @@ static void dead_before_it_began(void **state)
 
     rig_stop_helpers(pid);
     d = rig_submit(r, "HOOK fill=1", 11);
-    rig_run(r, 1, 50);
+    await_worker(r, d, NULL);
     kill(pid[0], SIGKILL);
     kill(pid[1], SIGCONT);
     assert_int_equal(rig_end(r, d), COG_DECODE_DONE);
@@ -263,14 +273,15 @@ static void dead_before_it_began(void **state)
 static void both_dead_before_they_began(void **state)
 {
     rig *r = *state;
+    const struct cog_decode_worker *first;
     pid_t pid[RIG_MAX_HELPERS];
     cog_decode *d;
 
     rig_stop_helpers(pid);
     d = rig_submit(r, "HOOK fill=1", 11);
-    rig_run(r, 1, 50);
+    first = await_worker(r, d, NULL);
     kill(pid[0], SIGKILL); /* the first to be asked */
-    rig_run(r, 1, 50);
+    await_worker(r, d, first);
     kill(pid[1], SIGKILL);
     assert_int_equal(rig_end(r, d), COG_DECODE_FAILED);
     rig_await(r, 2, 2);
