@@ -19,8 +19,9 @@ static void grammars_reach_the_engine(void **state)
 {
     static const char *const forms[] = {
         ",\"response_format\":{\"type\":\"json_object\"}",
-        ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"schema\":"
-        "{\"type\":\"null\"}}}",
+        (",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\","
+         "\"schema\":"
+         "{\"type\":\"null\"}}}"),
         ",\"structured_outputs\":{\"choice\":[\"a\"]}",
         ",\"guided_regex\":\"[a-z]+\"",
     };
