@@ -34,9 +34,11 @@ static json_t *members(const char *schema)
     for (char *c = text; *c; c++) {
         if (*c == '\'')
             *c = '"';
-        else if (*c == '@') /* any value will do */
-            for (*c++ = '1'; *c != ',' && *c != ']' && *c != '}' && *c; c++)
-                *c = ' ';
+        if (*c != '@')
+            continue;
+        *c = '1'; /* any value will do */
+        while (c[1] && !strchr(",]}", c[1]))
+            *++c = ' ';
     }
     cog_buf_printf(&whole, "{%s}", text);
     object = json_loads(whole.data, JSON_REJECT_DUPLICATES, NULL);
