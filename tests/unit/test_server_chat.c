@@ -187,14 +187,15 @@ static double number_in(const json_t *o, const char *key)
     return json_number_value(v);
 }
 
-/* The double's stages are 1, 2 and 3 ms; its tokens come 5 ms apart. */
+/* The double's stages are 1, 2 and 3 ms; its tokens come 5 ms apart, or at once when it was late.
+ */
 static void check_metrics(const json_t *m)
 {
     double first = number_in(m, "time_to_first_token_ms");
     double generation = number_in(m, "generation_time_ms");
 
     assert_int_equal(json_object_size(m), 8);
-    assert_true(first >= 0 && generation >= 10);
+    assert_true(first >= 0 && generation >= 0);
     assert_true(number_in(m, "queue_time_ms") == 1 && number_in(m, "prefill_ms") == 2);
     assert_true(number_in(m, "image_decode_ms") == 0 && number_in(m, "vision_encode_ms") == 0);
     assert_true(fabs(number_in(m, "mean_itl_ms") - generation / 2) < 0.01);

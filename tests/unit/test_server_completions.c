@@ -346,7 +346,7 @@ static void one_that_fails_fails_all(void **state)
     begin(&c, "\"prompt\":[\"hold\",\"count=5 fail=1\",\"a\"]");
     expect_error(client_read(&c, false), 500, "internal_error", "");
     wait_live(f, 0);
-    assert_int_equal(fake_engine_cancelled(f->engine), 1);
+    assert_in_range(fake_engine_cancelled(f->engine), 1, 2); /* the last may have ended before */
     client_close(&c);
     r = complete(f, "\"prompt\":[\"count=900 every=2\",\"count=9 every=20 fail=2\"],"
                     "\"stream\":true");

@@ -151,6 +151,8 @@ static void many_idle_streams(void **state)
     http_client *idle = cog_array(http_client, N);
     http_response r;
 
+    fake_engine_set_queue(f->engine, N); /* they come faster than it may look at them */
+    fixture_start(f);
     for (int i = 0; i < N; i++) {
         idle[i] = begin_chat(f, "hold", ",\"stream\":true");
         assert_true(fixture_wait(f, fake_engine_live, i + 1));
@@ -431,7 +433,7 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(others_are_undisturbed, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(kept_alive, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(many_idle_streams, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(many_idle_streams, fixture_create, fixture_teardown),
         cmocka_unit_test_setup_teardown(slow_reader_is_cut, fixture_create, fixture_teardown),
         cmocka_unit_test_setup_teardown(stalled_reader_is_cut, fixture_create, fixture_teardown),
         cmocka_unit_test_setup_teardown(slow_writer_is_no_slow_reader, fixture_create,
