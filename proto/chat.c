@@ -15,19 +15,6 @@
     {                                                                                      \
         .name = #member, .kind = COG_FIELD_INT, .offset = AT(member), .min = lo, .max = hi \
     }
-#define CUSTOM(text, what, more)                                            \
-    {                                                                       \
-        .name = text, .kind = what, .use = COG_FIELD_CUSTOM, .schema = more \
-    }
-#define IGNORE(text)                          \
-    {                                         \
-        .name = text, .use = COG_FIELD_IGNORE \
-    }
-#define REFUSE(text, what, harmless)                                         \
-    {                                                                        \
-        .name = text, .kind = what, .use = COG_FIELD_REFUSE, .off = harmless \
-    }
-#define NO_HARMLESS_VALUE (-1e300)
 _Static_assert(COG_CHAT_MAX_MESSAGES == 256, "the schema of messages has it");
 
 static const cog_field fields[] = {
@@ -40,33 +27,33 @@ static const cog_field fields[] = {
     INT(max_tokens, 1, COG_PARAMS_MAX_TOKENS),
     { .name = "logprobs", .kind = COG_FIELD_BOOL, .offset = AT(logprobs) },
     INT(top_logprobs, 0, 20),
-    CUSTOM("template_version", COG_FIELD_STRING, "'enum':['chat','vqa','base',null]"),
-    CUSTOM("chat_template_kwargs", COG_FIELD_OBJECT,
-           "'properties':{'template_version':{'enum':['chat','vqa','base',null]}}"),
-    CUSTOM("grounding", COG_FIELD_ANY,
-           "'anyOf':[{'type':'boolean'},{'type':'object','properties':"
-           "{'format':{'enum':['pixel','norm1000','norm1',null]}}}]"),
+    COG_CUSTOM_FIELD("template_version", COG_FIELD_STRING, "'enum':['chat','vqa','base',null]"),
+    COG_CUSTOM_FIELD("chat_template_kwargs", COG_FIELD_OBJECT,
+                     "'properties':{'template_version':{'enum':['chat','vqa','base',null]}}"),
+    COG_CUSTOM_FIELD("grounding", COG_FIELD_ANY,
+                     "'anyOf':[{'type':'boolean'},{'type':'object','properties':"
+                     "{'format':{'enum':['pixel','norm1000','norm1',null]}}}]"),
 
-    CUSTOM("tools", COG_FIELD_ARRAY, ""),
-    CUSTOM("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),
-    CUSTOM("functions", COG_FIELD_ARRAY, ""),
-    CUSTOM("function_call", COG_FIELD_ANY, "'enum':['none','auto']"),
-    CUSTOM("modalities", COG_FIELD_ARRAY, "'items':{'const':'text'}"),
-    REFUSE("audio", COG_FIELD_ANY, 0),
-    REFUSE("web_search_options", COG_FIELD_ANY, 0),
+    COG_CUSTOM_FIELD("tools", COG_FIELD_ARRAY, ""),
+    COG_CUSTOM_FIELD("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),
+    COG_CUSTOM_FIELD("functions", COG_FIELD_ARRAY, ""),
+    COG_CUSTOM_FIELD("function_call", COG_FIELD_ANY, "'enum':['none','auto']"),
+    COG_CUSTOM_FIELD("modalities", COG_FIELD_ARRAY, "'items':{'const':'text'}"),
+    COG_REFUSED_FIELD("audio", COG_FIELD_ANY, 0),
+    COG_REFUSED_FIELD("web_search_options", COG_FIELD_ANY, 0),
 
-    REFUSE("add_generation_prompt", COG_FIELD_BOOL, 1),
-    REFUSE("continue_final_message", COG_FIELD_BOOL, 0),
-    REFUSE("echo", COG_FIELD_BOOL, 0),
-    REFUSE("chat_template", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    COG_REFUSED_FIELD("add_generation_prompt", COG_FIELD_BOOL, 1),
+    COG_REFUSED_FIELD("continue_final_message", COG_FIELD_BOOL, 0),
+    COG_REFUSED_FIELD("echo", COG_FIELD_BOOL, 0),
+    COG_REFUSED_FIELD("chat_template", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
 
-    IGNORE("reasoning_effort"),
-    IGNORE("verbosity"),
-    IGNORE("prediction"),
-    IGNORE("parallel_tool_calls"),
-    IGNORE("add_special_tokens"),
-    IGNORE("mm_processor_kwargs"),
-    IGNORE("media_io_kwargs"),
+    COG_IGNORED_FIELD("reasoning_effort"),
+    COG_IGNORED_FIELD("verbosity"),
+    COG_IGNORED_FIELD("prediction"),
+    COG_IGNORED_FIELD("parallel_tool_calls"),
+    COG_IGNORED_FIELD("add_special_tokens"),
+    COG_IGNORED_FIELD("mm_processor_kwargs"),
+    COG_IGNORED_FIELD("media_io_kwargs"),
 };
 
 const cog_field_table cog_chat_fields = { fields, sizeof(fields) / sizeof(fields[0]) };

@@ -9,8 +9,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#define AT(member)        offsetof(cog_completion, member)
-#define NO_HARMLESS_VALUE (-1e300)
+#define AT(member) offsetof(cog_completion, member)
 
 _Static_assert(COG_COMPLETION_MAX_PROMPTS == 64, "the schema of prompt has it");
 
@@ -36,7 +35,7 @@ static const cog_field fields[] = {
     { .name = "logprobs",
       .kind = COG_FIELD_INT,
       .use = COG_FIELD_REFUSE,
-      .off = NO_HARMLESS_VALUE },
+      .off = COG_NO_HARMLESS_VALUE },
     { .name = "add_special_tokens", .kind = COG_FIELD_BOOL, .use = COG_FIELD_REFUSE, .off = 1 },
 };
 

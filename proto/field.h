@@ -45,6 +45,21 @@ typedef struct cog_field {
     bool is_required;   /* absent and null are errors, and so the description says */
 } cog_field;
 
+/* Rows of a table. */
+#define COG_CUSTOM_FIELD(text, what, more)                                  \
+    {                                                                       \
+        .name = text, .kind = what, .use = COG_FIELD_CUSTOM, .schema = more \
+    }
+#define COG_IGNORED_FIELD(text)               \
+    {                                         \
+        .name = text, .use = COG_FIELD_IGNORE \
+    }
+#define COG_REFUSED_FIELD(text, what, harmless)                              \
+    {                                                                        \
+        .name = text, .kind = what, .use = COG_FIELD_REFUSE, .off = harmless \
+    }
+#define COG_NO_HARMLESS_VALUE (-1e300) /* of a refused field */
+
 typedef struct cog_field_table {
     const cog_field *fields;
     int n;

@@ -25,25 +25,12 @@
         .name = #member, .kind = COG_FIELD_STRING, .offset = AT(member), .max = most, \
         .schema = more                                                                \
     }
-#define CUSTOM(text, what, more)                                            \
-    {                                                                       \
-        .name = text, .kind = what, .use = COG_FIELD_CUSTOM, .schema = more \
-    }
-#define IGNORE(text)                          \
-    {                                         \
-        .name = text, .use = COG_FIELD_IGNORE \
-    }
-#define REFUSE(text, what, harmless)                                         \
-    {                                                                        \
-        .name = text, .kind = what, .use = COG_FIELD_REFUSE, .off = harmless \
-    }
 /* a JSON schema; what is taken of them is docs/api.md's */
 #define SCHEMA  "{'type':['object','boolean','string','null']}"
 #define CHOICES "{'type':'array','minItems':1,'items':{'type':'string','minLength':1}}"
 _Static_assert(COG_PARAMS_MAX_STOPS == 16, "stop's schema has it");
 _Static_assert(COG_MAX_TOKEN_BIASES == 1024 && COG_MAX_TOKEN_STOPS == 64, "their schemas have it");
-#define MAX_TOP_K         2147483647.0
-#define NO_HARMLESS_VALUE (-1e300)
+#define MAX_TOP_K 2147483647.0
 
 const cog_params cog_params_defaults = {
     .temperature = 1,
@@ -60,25 +47,26 @@ static const cog_field fields[] = {
     NUM(temperature, 0, 2),
     NUM(top_p, 0, 1),
     INT(n, 1, 128),
-    CUSTOM("stop", COG_FIELD_ANY,
-           "'anyOf':[@StopString,{'type':'array','maxItems':16,"
-           "'items':@StopString}]"),
+    COG_CUSTOM_FIELD("stop", COG_FIELD_ANY,
+                     "'anyOf':[@StopString,{'type':'array','maxItems':16,"
+                     "'items':@StopString}]"),
     INT(seed, 0, 0),
     BOOL("stream", stream),
     BOOL("return_metrics", return_metrics),
-    CUSTOM("stream_options", COG_FIELD_OBJECT,
-           "'properties':{'include_usage':{'type':['boolean','null']},"
-           "'continuous_usage_stats':{'type':['boolean','null']}}"),
+    COG_CUSTOM_FIELD("stream_options", COG_FIELD_OBJECT,
+                     "'properties':{'include_usage':{'type':['boolean','null']},"
+                     "'continuous_usage_stats':{'type':['boolean','null']}}"),
     NUM(presence_penalty, -2, 2),
     NUM(frequency_penalty, -2, 2),
-    CUSTOM("logit_bias", COG_FIELD_OBJECT,
-           "'maxProperties':1024,'propertyNames':{'pattern':'^(0|[1-9][0-9]{0,9})$'},"
-           "'additionalProperties':{'type':'number','minimum':-100,'maximum':100}"),
-    CUSTOM("response_format", COG_FIELD_OBJECT,
-           "'required':['type'],'properties':{'type':{'enum':['text','json_object','json_schema']},"
-           "'schema':" SCHEMA ",'json_schema':{'type':['object','null'],'required':['name'],"
-           "'properties':{'name':{'type':'string','pattern':'^[A-Za-z0-9_-]{1,64}$'},"
-           "'schema':" SCHEMA "}}}"),
+    COG_CUSTOM_FIELD("logit_bias", COG_FIELD_OBJECT,
+                     "'maxProperties':1024,'propertyNames':{'pattern':'^(0|[1-9][0-9]{0,9})$'},"
+                     "'additionalProperties':{'type':'number','minimum':-100,'maximum':100}"),
+    COG_CUSTOM_FIELD(
+        "response_format", COG_FIELD_OBJECT,
+        "'required':['type'],'properties':{'type':{'enum':['text','json_object','json_schema']},"
+        "'schema':" SCHEMA ",'json_schema':{'type':['object','null'],'required':['name'],"
+        "'properties':{'name':{'type':'string','pattern':'^[A-Za-z0-9_-]{1,64}$'},"
+        "'schema':" SCHEMA "}}}"),
     TEXT(user, 512, NULL),
 
     INT(top_k, -1, MAX_TOP_K),
@@ -92,18 +80,18 @@ static const cog_field fields[] = {
     TEXT(cache_salt, COG_PARAMS_MAX_SALT_LEN, "'minLength':1"),
     BOOL("cache_prompt", cache_prompt),
     INT(priority, -100, 100),
-    CUSTOM("stop_token_ids", COG_FIELD_ARRAY, "'maxItems':64,'items':@TokenId"),
-    CUSTOM("allowed_token_ids", COG_FIELD_ARRAY, "'minItems':1,'items':@TokenId"),
-    CUSTOM("structured_outputs", COG_FIELD_OBJECT,
-           "'minProperties':1,'properties':{'json':" SCHEMA ",'regex':{'type':['string','null']},"
-           "'choice':{'anyOf':[" CHOICES
-           ",{'type':'null'}]}},'additionalProperties':{'type':'null'}"),
-    CUSTOM("guided_json", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
-    CUSTOM("guided_regex", COG_FIELD_STRING, ""),
-    CUSTOM("guided_choice", COG_FIELD_ARRAY,
-           "'minItems':1,'items':{'type':'string','minLength':1}"),
-    CUSTOM("json_schema", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
-    CUSTOM("regex", COG_FIELD_STRING, ""),
+    COG_CUSTOM_FIELD("stop_token_ids", COG_FIELD_ARRAY, "'maxItems':64,'items':@TokenId"),
+    COG_CUSTOM_FIELD("allowed_token_ids", COG_FIELD_ARRAY, "'minItems':1,'items':@TokenId"),
+    COG_CUSTOM_FIELD(
+        "structured_outputs", COG_FIELD_OBJECT,
+        "'minProperties':1,'properties':{'json':" SCHEMA ",'regex':{'type':['string','null']},"
+        "'choice':{'anyOf':[" CHOICES ",{'type':'null'}]}},'additionalProperties':{'type':'null'}"),
+    COG_CUSTOM_FIELD("guided_json", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
+    COG_CUSTOM_FIELD("guided_regex", COG_FIELD_STRING, ""),
+    COG_CUSTOM_FIELD("guided_choice", COG_FIELD_ARRAY,
+                     "'minItems':1,'items':{'type':'string','minLength':1}"),
+    COG_CUSTOM_FIELD("json_schema", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
+    COG_CUSTOM_FIELD("regex", COG_FIELD_STRING, ""),
     INT(min_tokens, 0, COG_PARAMS_MAX_TOKENS),
     INT(min_new_tokens, 0, COG_PARAMS_MAX_TOKENS),
     BOOL("ignore_eos", ignore_eos),
@@ -111,26 +99,26 @@ static const cog_field fields[] = {
     BOOL("no_stop_trim", no_stop_trim),
     BOOL("skip_special_tokens", skip_special_tokens),
 
-    REFUSE("bad_words", COG_FIELD_ARRAY, 0),
-    REFUSE("prompt_logprobs", COG_FIELD_INT, NO_HARMLESS_VALUE),
-    REFUSE("return_token_ids", COG_FIELD_BOOL, 0),
-    REFUSE("return_tokens_as_token_ids", COG_FIELD_BOOL, 0),
-    REFUSE("use_beam_search", COG_FIELD_BOOL, 0),
-    REFUSE("best_of", COG_FIELD_INT, 1),
-    REFUSE("guided_grammar", COG_FIELD_ANY, NO_HARMLESS_VALUE),
-    REFUSE("ebnf", COG_FIELD_ANY, NO_HARMLESS_VALUE),
-    REFUSE("grammar", COG_FIELD_ANY, NO_HARMLESS_VALUE),
+    COG_REFUSED_FIELD("bad_words", COG_FIELD_ARRAY, 0),
+    COG_REFUSED_FIELD("prompt_logprobs", COG_FIELD_INT, COG_NO_HARMLESS_VALUE),
+    COG_REFUSED_FIELD("return_token_ids", COG_FIELD_BOOL, 0),
+    COG_REFUSED_FIELD("return_tokens_as_token_ids", COG_FIELD_BOOL, 0),
+    COG_REFUSED_FIELD("use_beam_search", COG_FIELD_BOOL, 0),
+    COG_REFUSED_FIELD("best_of", COG_FIELD_INT, 1),
+    COG_REFUSED_FIELD("guided_grammar", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
+    COG_REFUSED_FIELD("ebnf", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
+    COG_REFUSED_FIELD("grammar", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
 
-    IGNORE("metadata"),
-    IGNORE("store"),
-    IGNORE("service_tier"),
-    IGNORE("safety_identifier"),
-    IGNORE("prompt_cache_key"),
-    IGNORE("prompt_cache_retention"),
-    IGNORE("prompt_cache_options"),
-    IGNORE("moderation"),
-    IGNORE("spaces_between_special_tokens"),
-    IGNORE("length_penalty"),
+    COG_IGNORED_FIELD("metadata"),
+    COG_IGNORED_FIELD("store"),
+    COG_IGNORED_FIELD("service_tier"),
+    COG_IGNORED_FIELD("safety_identifier"),
+    COG_IGNORED_FIELD("prompt_cache_key"),
+    COG_IGNORED_FIELD("prompt_cache_retention"),
+    COG_IGNORED_FIELD("prompt_cache_options"),
+    COG_IGNORED_FIELD("moderation"),
+    COG_IGNORED_FIELD("spaces_between_special_tokens"),
+    COG_IGNORED_FIELD("length_penalty"),
 };
 
 const cog_field_table cog_params_fields = { fields, sizeof(fields) / sizeof(fields[0]) };
