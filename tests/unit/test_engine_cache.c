@@ -38,10 +38,7 @@ static cog_request *question(rig *r, int id, int which, uint64_t picture)
 
 static const outcome *ask(rig *r, int id, int which, uint64_t picture)
 {
-    submit(r, question(r, id, which, picture));
-    wait_for(r, r->n_ended + 1);
-    assert_int_equal(r->out[id].status, 0);
-    return &r->out[id];
+    return run(r, question(r, id, which, picture));
 }
 
 /* Texts of 2,048 tokens and more: every page becomes theirs. */

@@ -34,16 +34,6 @@ static cog_request *held_to(rig *r, uint64_t id, cog_grammar *g)
     return q;
 }
 
-static const outcome *run(rig *r, cog_request *q)
-{
-    uint64_t id = q->id;
-
-    submit(r, q);
-    wait_for(r, r->n_ended + 1);
-    assert_int_equal(r->out[id].status, 0);
-    return &r->out[id];
-}
-
 static const char *text_of(const outcome *o, int choice)
 {
     return o->text[choice].data ? o->text[choice].data : "";

@@ -63,16 +63,6 @@ static cog_request *always(rig *r, uint64_t id, int32_t token)
     return q;
 }
 
-static const outcome *run(rig *r, cog_request *q)
-{
-    uint64_t id = q->id;
-
-    submit(r, q);
-    wait_for(r, r->n_ended + 1);
-    assert_int_equal(r->out[id].status, 0);
-    return &r->out[id];
-}
-
 static void expect(const outcome *o, int n_tokens, cog_finish finish, int stop, int32_t stop_token)
 {
     assert_int_equal(o->n_tokens[0], n_tokens);
