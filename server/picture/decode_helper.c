@@ -221,10 +221,10 @@ static void lose_late(helper *h)
         lose(h, "abandoned", false);
     else if (!h->is_up)
         lose(h, "did_not_start", false);
-    else if (has_untaken(h))
-        lose_innocent(h, "too_slow");
+    else if (!has_untaken(h) && used >= opt->max_ms * UINT64_C(1000000) / 2)
+        lose(h, "too_slow", true);
     else
-        lose(h, "too_slow", used >= opt->max_ms * UINT64_C(1000000) / 2);
+        lose_innocent(h, "too_slow");
 }
 
 static void log_end(const helper *h, int status)

@@ -38,7 +38,7 @@ void cog_worker_header(cog_decode_worker *w, int width, int height);
 /* The picture of w ended, if it has one; w is in the phase after, idle or down. DONE without an
  * image: the pixels are in the picture's memory, source is set. */
 void cog_worker_end(cog_decode_worker *w, cog_decode_status status, cog_worker_phase after);
-/* w is down, and had not begun on its picture: somebody else gets that, before all others. A
+/* w is down, and its picture is not to blame: somebody else gets that, before all others. A
  * picture that is given back a second time fails. */
 void cog_worker_return(cog_decode_worker *w);
 /* w is idle and was down. */

@@ -238,6 +238,8 @@ void cog_worker_return(cog_decode_worker *w)
         cog_worker_end(w, COG_DECODE_FAILED, COG_WORKER_DOWN);
         return;
     }
+    if (w->phase == COG_WORKER_PIXELS)
+        dec->bytes -= w->cost;
     dec->n_died++;
     w->phase = COG_WORKER_DOWN;
     w->d = NULL;

@@ -29,6 +29,8 @@ int __wrap_cog_image_read(uint8_t *rgb, cog_image_source *out, cog_image_fault *
                           const void *bytes, size_t len, int side, const cog_image_options *opt,
                           cog_err *err);
 
+enum { STOPPED = 77 };
+
 static bool is_hook(char text[64], const void *bytes, size_t len)
 {
     memset(text, 0, 64);
@@ -144,6 +146,10 @@ int __wrap_cog_image_read(uint8_t *rgb, cog_image_source *out, cog_image_fault *
         return __real_cog_image_read(rgb, out, fault, bytes, len, side, opt, err);
     *out = (cog_image_source){ COG_PNG, 8, 8 };
     spin(number(text, "ms=", 0));
+    if (strcmp(text, "HOOK stop once") == 0 && rgb[0] != STOPPED) { /* the next helper sees that */
+        rgb[0] = STOPPED;
+        raise(SIGSTOP);
+    }
     memset(rgb, (int)number(text, "fill=", 0), (size_t)side * (size_t)side * 3);
     if (strncmp(text, "HOOK late ", 10) == 0)
         be_harmful(text + 10);
