@@ -55,6 +55,27 @@ def messages(*turns):
     return [{'role': role, 'content': content} for role, content in turns]
 
 
+def forms():
+    def part(name, data, more=''):
+        return f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n{data}\r\n'
+
+    end = '--x--\r\n'
+    head = 'multipart/form-data; boundary=x\n'
+    picture = '; filename="a.png"\r\nContent-Type: image/png'
+    bodies = [
+        end, part('purpose', 'vision') + part('file', '\x89PNG\r\n--', picture) + end,
+        part('file', '', '; filename="a \\"b\\".png"') + part('expires_after[anchor]', 'created_at') + end,
+        part('a', 'b', '\r\nContent-Transfer-Encoding: binary') + '--x--',
+        part('a', 'b', "; filename*=UTF-8''b") + '--x --', part('a', '--x') + end, part('a', '\r\n--x') + end,
+        part('a', 'b') + end + 'c', part('', 'b') + end, 'c\r\n' + part('a', 'b') + end, '--x' + end,
+        part('a', 'b') * 17 + end, '--x\r\n\r\nb\r\n' + end,
+    ]
+    for body in bodies:
+        seed('multipart', head + body)
+    for boundary in '"a b"', '"a\\"b"', '----formdata-undici-012345678901', '', '""', 'a; boundary=b':
+        seed('multipart', f'Multipart/Form-Data;boundary={boundary}\n' + end.replace('x', boundary.strip('"')))
+
+
 def completions():
     bodies = [
         {'prompt': 'Once upon a'}, {'prompt': ''}, {'prompt': ['a', '', '\u00e9']}, {'prompt': [3, 4.0, 5]},
@@ -270,6 +291,7 @@ def grammars():
 pictures()
 chats()
 completions()
+forms()
 boxes()
 grammars()
 urls()
