@@ -81,3 +81,12 @@ size_t cog_utf8_sanitize(char *dst, const char *s, size_t len)
     }
     return out;
 }
+
+size_t cog_utf8_count(const char *s, size_t len)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)s[i] & 0xc0) != 0x80;
+    return n;
+}

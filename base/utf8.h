@@ -13,6 +13,9 @@ bool cog_utf8_valid(const char *s, size_t len);
  * characters of their own, so nothing is held back for ever. */
 size_t cog_utf8_complete(const char *s, size_t len);
 
+/* The characters of valid UTF-8; of a beginning of it, with one that is not whole. */
+size_t cog_utf8_count(const char *s, size_t len);
+
 /* Copies s to dst with each maximal invalid subpart replaced by U+FFFD, as a decoder does. dst has
  * room for 3 * len bytes. Returns the bytes written. */
 size_t cog_utf8_sanitize(char *dst, const char *s, size_t len);

@@ -347,6 +347,7 @@ typedef struct cog_logprob {
 typedef struct cog_scored_token {
     cog_logprob self;
     bool is_first; /* begins the text: a space in front of it is dropped */
+    size_t at; /* byte of the answer's text where the character begins that has its first bytes */
     int n_top;
     cog_logprob top[COG_MAX_TOP]; /* the likeliest, and of equal ones the lower id, first */
 } cog_scored_token;

@@ -107,8 +107,9 @@ static void hold(cog_sequence *q, const cog_scored_token *scored, bool is_first)
         q->max_held = 2 * q->max_held + 4;
         q->held = cog_realloc(q->held, (size_t)q->max_held, sizeof(q->held[0]));
     }
-    q->held[q->n_held] = (cog_held_token){ .scored = *scored, .at = q->n_decoded };
-    q->held[q->n_held++].scored.is_first = is_first;
+    q->held[q->n_held] = *scored;
+    q->held[q->n_held].at = q->n_decoded;
+    q->held[q->n_held++].is_first = is_first;
 }
 
 /* The text of a token; what is not a whole character yet waits. */
@@ -134,8 +135,7 @@ cog_scored_token *cog_sequence_take_scored(cog_sequence *q, int *n)
     if (ready == 0)
         return NULL;
     out = cog_array(cog_scored_token, (size_t)ready);
-    for (int i = 0; i < ready; i++)
-        out[i] = q->held[i].scored;
+    memcpy(out, q->held, (size_t)ready * sizeof(out[0]));
     q->n_held -= ready;
     memmove(q->held, q->held + ready, (size_t)q->n_held * sizeof(q->held[0]));
     return out;

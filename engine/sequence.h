@@ -17,11 +17,6 @@
 
 typedef struct cog_job cog_job;
 
-typedef struct cog_held_token {
-    cog_scored_token scored;
-    size_t at; /* where in the text the character begins whose bytes it has first */
-} cog_held_token;
-
 typedef struct cog_sequence {
     cog_sched_seq sched; /* what the scheduler sees; first member */
     cog_job *job;
@@ -33,7 +28,7 @@ typedef struct cog_sequence {
     cog_buf text; /* scratch of one token's text */
     bool finished;
     /* Log-probabilities: tokens whose text is not out, in order. */
-    struct cog_held_token *held;
+    cog_scored_token *held;
     int n_held, max_held;
     size_t n_decoded, n_out; /* bytes of text so far: before the search for stop strings, after */
 } cog_sequence;

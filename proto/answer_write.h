@@ -5,6 +5,7 @@
 #define COG_PROTO_ANSWER_WRITE_H
 
 #include "base/buf.h"
+#include "proto/logprob_write.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -41,7 +42,8 @@ typedef struct cog_answer_choice {
     int32_t stop_token;      /* this one */
     cog_buf grounding;       /* the boxes as JSON, when it is finished; empty: not asked for */
     bool has_logprobs;
-    cog_buf logprobs; /* the entries of logprob_write.h */
+    cog_buf logprobs[COG_LOGPROB_COLUMNS]; /* logprob_write.h: a chat's entries are the first */
+    size_t told_bytes, told_chars; /* of its text that went out, also where it is not kept */
 } cog_answer_choice;
 
 /* A whole answer from its beginning up to the first choice, and from behind the last to the end.

@@ -12,7 +12,7 @@ void cog_chat_write_response(cog_buf *out, const cog_answer_head *head,
                        i ? "," : "", i);
         cog_json_write_text(out, choices[i].text.data, choices[i].text.len);
         cog_buf_puts(out, "\",\"refusal\":null,\"annotations\":[]},\"logprobs\":");
-        cog_logprob_write(out, choices[i].has_logprobs ? &choices[i].logprobs : NULL);
+        cog_logprob_write(out, choices[i].has_logprobs ? choices[i].logprobs : NULL);
         cog_buf_puts(out, ",");
         cog_answer_finish(out, &choices[i]);
     }

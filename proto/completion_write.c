@@ -4,11 +4,14 @@
 
 static const char kind[] = "cmpl", object[] = "text_completion";
 
-static void write_text(cog_buf *out, int choice, const char *text, size_t len)
+static void write_text(cog_buf *out, int choice, const char *text, size_t len,
+                       const cog_buf *logprobs)
 {
     cog_buf_printf(out, "{\"index\":%d,\"text\":\"", choice);
     cog_json_write_text(out, text, len);
-    cog_buf_puts(out, "\",\"logprobs\":null,");
+    cog_buf_puts(out, "\",\"logprobs\":");
+    cog_logprob_write_columns(out, logprobs);
+    cog_buf_puts(out, ",");
 }
 
 void cog_completion_write(cog_buf *out, const cog_answer_head *head,
@@ -18,7 +21,8 @@ void cog_completion_write(cog_buf *out, const cog_answer_head *head,
     for (int i = 0; i < n; i++) {
         if (i)
             cog_buf_puts(out, ",");
-        write_text(out, i, choices[i].text.data, choices[i].text.len);
+        write_text(out, i, choices[i].text.data, choices[i].text.len,
+                   choices[i].has_logprobs ? choices[i].logprobs : NULL);
         cog_answer_finish(out, &choices[i]);
     }
     cog_answer_end(out, usage);
@@ -35,7 +39,7 @@ void cog_completion_stream_text(cog_buf *out, const cog_answer_stream *st, int c
                                 const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
-    write_text(out, choice, text, len);
+    write_text(out, choice, text, len, logprobs);
     cog_buf_puts(out, "\"finish_reason\":null}");
     cog_answer_chunk_end(out, st, usage, false);
 }
@@ -44,7 +48,7 @@ void cog_completion_stream_finish(cog_buf *out, const cog_answer_stream *st, int
                                   const cog_answer_choice *finished, const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
-    write_text(out, choice, "", 0);
+    write_text(out, choice, "", 0, NULL);
     cog_answer_finish(out, finished);
     cog_answer_chunk_end(out, st, usage, true);
 }

@@ -109,6 +109,7 @@ const cog_openapi_request cog_openapi_requests[] = {
       .more = ",'x-rules':{" RULES_OF_ALL ","
               "'control':'Token ids of a prompt are of tokens that have a text.',"
               "'prompts':'Not more prompts than the queue has places.',"
+              "'echo':'Not with logprobs.',"
               "'max_tokens':'0 only with echo.'}" },
     { .name = "TokenizeRequest",
       .tables = { &cog_tokenize_fields, NULL },
@@ -212,7 +213,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'metrics':@Metrics}}" },
     { "CompletionChoice", "{'type':'object','required':['index','text','logprobs','finish_reason',"
                           "'stop_reason'],'properties':{'index':@Count,'text':{'type':'string'},"
-                          "'logprobs':{'type':'null'},'finish_reason':{'enum':['stop','length']},"
+                          "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},"
+                          "'finish_reason':{'enum':['stop','length']},"
                           "'stop_reason':{'type':['string','integer','null']}}}" },
     { "CompletionChunk",
       "{'type':'object','required':['id','object','created','model','system_fingerprint',"
@@ -224,8 +226,9 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'metrics':@Metrics}}" },
     { "CompletionChunkChoice",
       "{'type':'object','required':['index','text','logprobs','finish_reason'],"
-      "'properties':{'index':@Count,'text':{'type':'string'},'logprobs':{'type':'null'},"
-      "'finish_reason':{'enum':['stop','length',null]},'stop_reason':{'type':['string',"
+      "'properties':{'index':@Count,'text':{'type':'string'},"
+      "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},'finish_reason':{'enum':['stop','"
+      "length',null]},'stop_reason':{'type':['string',"
       "'integer','null']}}}" },
     { "Grounding", "{'type':'object','required':['phrase','start','end','boxes'],"
                    "'properties':{'phrase':{'type':'string'},'start':@Count,'end':@Count,"
@@ -244,6 +247,13 @@ const cog_openapi_schema cog_openapi_schemas[] = {
     { "Logprobs", "{'type':'object','required':['content','refusal'],"
                   "'properties':{'content':{'type':'array','items':@TokenLogprob},"
                   "'refusal':{'type':'null'}}}" },
+    { "LogprobColumns",
+      "{'type':'object','required':['tokens','token_logprobs','top_logprobs','text_offset'],"
+      "'properties':{'tokens':{'type':'array','items':{'type':'string'}},"
+      "'token_logprobs':{'type':'array','items':{'type':'number','maximum':0}},"
+      "'top_logprobs':{'type':'array','items':{'type':'object',"
+      "'additionalProperties':{'type':'number','maximum':0}}},"
+      "'text_offset':{'type':'array','items':@Count}}}" },
     { "Usage", "{'type':'object','required':['prompt_tokens','completion_tokens','total_tokens',"
                "'prompt_tokens_details','completion_tokens_details'],"
                "'properties':{'prompt_tokens':@Count,'completion_tokens':@Count,"

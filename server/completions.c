@@ -78,6 +78,8 @@ static int make_prompts(cog_generate_job *j, const cog_completion *c, int64_t wa
         if (rc < 0 || cog_generate_set_length(j, r, wanted) < 0)
             return COG_EINVAL;
         r->continues_prompt = r->prompt.n_tokens > 1;
+        r->logprobs = j->has_logprobs;
+        r->n_top = j->has_logprobs ? (int)c->logprobs : 0;
     }
     return 0;
 }
@@ -116,6 +118,7 @@ static int understand(cog_generate_job *j)
         cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0)
         return COG_EINVAL;
     wanted = cog_completion_max_tokens(c);
+    j->has_logprobs = c->logprobs >= 0;
     if (make_prompts(j, c, wanted ? wanted : 1) < 0 || cog_generate_take_params(j, &c->params) < 0)
         return COG_EINVAL;
     if (c->echo)
@@ -138,6 +141,7 @@ static void release(cog_generate_job *j)
 static const cog_generate_form form = {
     .size = sizeof(completion_job),
     .prompt = "prompt",
+    .has_columns = true,
     .understand = understand,
     .release = release,
     .fini = release,

@@ -223,7 +223,8 @@ void cog_generate_fini(cog_exchange *x)
     for (int i = 0; j->choices && i < j->n_requests * j->n; i++) {
         cog_buf_fini(&j->choices[i].text);
         cog_buf_fini(&j->choices[i].grounding);
-        cog_buf_fini(&j->choices[i].logprobs);
+        for (int k = 0; k < COG_LOGPROB_COLUMNS; k++)
+            cog_buf_fini(&j->choices[i].logprobs[k]);
     }
     cog_free(j->choices);
     cog_free(j->pace);

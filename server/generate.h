@@ -33,6 +33,7 @@ typedef struct cog_generate_job cog_generate_job;
 typedef struct cog_generate_form {
     size_t size;        /* of the route's job, whose first member is a cog_generate_job */
     const char *prompt; /* the field that has it, for errors */
+    bool has_columns;   /* of log-probabilities: those of completions, instead of entries */
 
     /* Worker, once; the engine is ready. Reads the body and sets what the job has from it (below).
      * COG_EINVAL and the like: j->err says why. */
@@ -141,8 +142,10 @@ void cog_generate_cancel_picture(cog_generate_job *j);
 
 /* generate_events.c. Loop. Nothing is to be computed. */
 void cog_generate_answer_known(cog_generate_job *j);
-/* generate_logprobs.c. Adds an event's tokens to a list of entries (proto/logprob_write.h). */
-void cog_generate_add_logprobs(cog_buf *entries, const cog_generate_job *j, const cog_event *ev);
+/* generate_logprobs.c. Adds an event's tokens to those of the choice, whose text so far is without
+ * the event's (proto/logprob_write.h). */
+void cog_generate_add_logprobs(cog_answer_choice *c, const cog_generate_job *j,
+                               const cog_event *ev);
 
 /* generate_events.c. Loop. An event of the engine for one of this exchange's requests. */
 void cog_generate_on_event(cog_exchange *x, const cog_event *ev);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "server/generate.h"
 
 #include <assert.h>
@@ -58,23 +59,26 @@ static void count_token(cog_generate_job *j, int choice, const cog_event *ev)
 
 static void on_text(cog_generate_job *j, int choice, const cog_event *ev)
 {
-    cog_buf *logprobs = j->has_logprobs ? &j->choices[choice].logprobs : NULL;
+    cog_answer_choice *c = &j->choices[choice];
+    cog_buf *logprobs = j->has_logprobs ? c->logprobs : NULL;
 
     count_token(j, choice, ev);
     j->usage.completion_tokens += ev->n_tokens;
     if (logprobs)
-        cog_generate_add_logprobs(logprobs, j, ev);
+        cog_generate_add_logprobs(c, j, ev);
     if (j->stream) {
         begin_stream(j);
         if (ev->text_len)
             j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len, logprobs,
                                  &j->usage);
-        if (logprobs)
-            cog_buf_clear(logprobs);
+        for (int i = 0; logprobs && i < COG_LOGPROB_COLUMNS; i++)
+            cog_buf_clear(&logprobs[i]);
         cog_exchange_send(j->x);
     }
+    c->told_bytes += ev->text_len;
+    c->told_chars += cog_utf8_count(ev->text, ev->text_len);
     if (!j->stream || j->boxes.format != COG_GROUNDING_OFF)
-        cog_buf_add(&j->choices[choice].text, ev->text, ev->text_len);
+        cog_buf_add(&c->text, ev->text, ev->text_len);
 }
 
 /* The text is whole. */

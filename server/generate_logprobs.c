@@ -1,4 +1,5 @@
 /* generate_logprobs.c - the engine's tokens and how likely they were, for an answer. The loop's. */
+#include "base/utf8.h"
 #include "proto/logprob_write.h"
 #include "server/generate.h"
 
@@ -17,7 +18,7 @@ static cog_logprob_token token_of(cog_engine *e, const cog_logprob *p, bool is_f
     return t;
 }
 
-void cog_generate_add_logprobs(cog_buf *entries, const cog_generate_job *j, const cog_event *ev)
+void cog_generate_add_logprobs(cog_answer_choice *c, const cog_generate_job *j, const cog_event *ev)
 {
     cog_engine *e = j->x->server->engine;
 
@@ -27,6 +28,10 @@ void cog_generate_add_logprobs(cog_buf *entries, const cog_generate_job *j, cons
 
         for (int k = 0; k < s->n_top; k++)
             top[k] = token_of(e, &s->top[k], s->is_first);
-        cog_logprob_add(entries, &token, top, s->n_top);
+        if (j->form->has_columns)
+            cog_logprob_add_row(c->logprobs, &token, top, s->n_top,
+                                c->told_chars + cog_utf8_count(ev->text, s->at - c->told_bytes));
+        else
+            cog_logprob_add(c->logprobs, &token, top, s->n_top);
     }
 }

@@ -107,6 +107,62 @@ def a_stream_says_what_the_whole_does(server):
                 assert usage[name] == whole['usage'][name], (usage, whole)
 
 
+def check_columns(text, columns, n_top):
+    """They are of one length; each token begins where it says, and is among those told for it."""
+    assert set(columns) == {'tokens', 'token_logprobs', 'top_logprobs', 'text_offset'}, columns
+    assert {len(c) for c in columns.values()} == {len(columns['tokens'])}, columns
+    assert columns['text_offset'] == sorted(columns['text_offset']), columns
+    for token, value, top, offset in zip(columns['tokens'], columns['token_logprobs'],
+                                         columns['top_logprobs'], columns['text_offset']):
+        rest = text[offset:]
+        assert rest and (token.startswith('bytes:') or rest.startswith(token)
+                         or token.startswith(rest)), (text, token, offset) # cut by a stop string
+        assert token in top and top[token] >= value and max(top.values()) <= 0, (token, top)
+        assert n_top <= len(top) + 1 and len(top) <= n_top + 1, (n_top, top)
+        values = [v for t, v in top.items() if t != token]
+        assert values == sorted(values, reverse=True), top
+
+
+def tokens_tell_how_likely_they_were(server):
+    """The values of a chat, in the old form; in a stream with the text that they begin."""
+    n_tokens = 0
+    for question in QUESTIONS:
+        prompt = f'Question: {question} Answer:'
+        data = complete(server, prompt=prompt, max_tokens=12, logprobs=5)
+        columns = data['choices'][0]['logprobs']
+        check_columns(texts(data)[0], columns, 5)
+        chat = json.loads(send(
+            server, '/v1/chat/completions', temperature=0, max_tokens=12, logprobs=True, top_logprobs=5,
+            chat_template_kwargs={'template_version': 'chat'},
+            messages=[{'role': 'user', 'content': question}])[2])
+        entries = chat['choices'][0]['logprobs']['content']
+        assert [e['logprob'] for e in entries] == columns['token_logprobs'], (entries, columns)
+        for e, top in zip(entries, columns['top_logprobs']):
+            assert list(top.values())[0] == e['top_logprobs'][0]['logprob'], (e, top)
+        n_tokens += len(entries)
+    assert n_tokens >= 4
+    for fields in ({'prompt': [prompt, '\u00fc\u4e2d\U0001f600'], 'n': 2, 'logprobs': 20},
+                   {'prompt': [300, 301, 302], 'logprobs': 0},
+                   {'prompt': ['a', 'b'], 'stop': ['e', 'a'], 'logprobs': 1}):
+        for seed in range(4):
+            body = {'max_tokens': 20, 'seed': seed, 'temperature': 1.5, **fields}
+            whole = complete(server, **body)
+            data = send(server, stream=True, **body)[2].decode()
+            streamed = {}
+            for event in data.split('\n\n')[:-2]:
+                choice, = json.loads(event.removeprefix('data: '))['choices']
+                if choice['text']:
+                    for name, column in choice['logprobs'].items():
+                        streamed.setdefault(choice['index'], {}).setdefault(name, []).extend(column)
+                else:
+                    assert choice['logprobs'] is None, choice
+            for c in whole['choices']:
+                check_columns(c['text'], c['logprobs'], fields['logprobs'])
+                assert streamed.get(c['index'], {k: [] for k in c['logprobs']}) == c['logprobs'], body
+    status, headers, data = send(server, prompt='a', logprobs=21)
+    check_error(status, headers, json.loads(data), 400, 'integer_above_max_value', 'logprobs')
+
+
 def an_echo_is_the_prompt(server):
     """Before the answer that comes without it."""
     for prompt in ('Question: What is this? Answer:', ' two  spaces ', '', '\u00fc"\\'):
@@ -165,7 +221,8 @@ def counted_as_one_request(server):
 
 
 TESTS = [a_chat_is_a_completion_of_its_text, several_are_as_each_alone,
-         a_stream_says_what_the_whole_does, an_echo_is_the_prompt, default_and_limits,
+         a_stream_says_what_the_whole_does, tokens_tell_how_likely_they_were,
+         an_echo_is_the_prompt, default_and_limits,
          ids_out_of_range, counted_as_one_request]
 tap.need_model(MODEL)
 with Server(BINARY, MODEL) as shared:

@@ -93,6 +93,7 @@ static void check_understood(const cog_completion *c, const cog_completion_optio
     for (int i = 0; i < c->n_prompts; i++)
         check_prompt(c, i, opt, prompt);
     REQUIRE(most >= 1 || (most == 0 && c->echo));
+    REQUIRE(c->logprobs >= -1 && c->logprobs <= 20);
     REQUIRE(c->params.n >= 1 && c->params.n <= opt->max_n);
     for (size_t i = 0; i < c->ignored.len; i++) /* goes into a header */
         REQUIRE(c->ignored.data[i] >= 0x20 && c->ignored.data[i] < 0x7f);

@@ -112,15 +112,19 @@ static void check_stream(const form *f, const text *t, const cog_answer_head *he
                                    .stop_token = INT32_MAX };
     const cog_logprob_token token = { t->raw, t->len, flags & 32 ? -1e300 : -0.5 };
     cog_answer_stream st;
-    cog_buf out = { 0 }, entries = { 0 }, joined;
+    cog_buf out = { 0 }, entries[COG_LOGPROB_COLUMNS] = { { 0 } }, joined;
     int n = 0;
 
-    for (unsigned i = 0; i < (flags >> 6); i++)
-        cog_logprob_add(&entries, &token, &token, (int)i % 2);
+    for (unsigned i = 0; i < (flags >> 6); i++) {
+        if (f->delta)
+            cog_logprob_add(entries, &token, &token, (int)i % 2);
+        else
+            cog_logprob_add_row(entries, &token, &token, (int)i % 2, i);
+    }
     f->stream_init(&st, head, flags & 1, flags & 2);
     if (f->delta)
         cog_chat_stream_role(&out, &st, 0, usage);
-    f->stream_text(&out, &st, 0, t->raw, t->len, flags & 16 ? &entries : NULL, usage);
+    f->stream_text(&out, &st, 0, t->raw, t->len, flags & 16 ? entries : NULL, usage);
     f->stream_finish(&out, &st, 0, &finished, usage);
     cog_answer_stream_end(&out, &st, usage);
     joined = read_stream(f, &out, &n);
@@ -128,7 +132,8 @@ static void check_stream(const form *f, const text *t, const cog_answer_head *he
     REQUIRE(joined.len == t->clean_len);
     REQUIRE(memcmp(joined.data ? joined.data : "", t->clean, t->clean_len) == 0);
     cog_buf_fini(&joined);
-    cog_buf_fini(&entries);
+    for (int i = 0; i < COG_LOGPROB_COLUMNS; i++)
+        cog_buf_fini(&entries[i]);
     cog_buf_fini(&out);
     cog_answer_stream_fini(&st);
 }

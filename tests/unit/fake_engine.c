@@ -21,6 +21,7 @@ struct fake_request {
     int n_tokens;     /* to send */
     uint64_t next_ns; /* when the next one is due */
     size_t offset;    /* into the script, when it is repeated */
+    size_t told;      /* bytes of text per choice */
 };
 
 struct cog_engine {
@@ -114,12 +115,13 @@ static cog_event *event(const struct fake_request *f, cog_event_type type, int c
 
 /* Each token is the letter of its number, and less likely than the one before; the likeliest are
  * the first letters, from the end token on. */
-static void add_score(cog_event *ev, const cog_request *r, int index)
+static void add_score(cog_event *ev, const cog_request *r, int index, size_t at)
 {
     ev->n_scored = 1;
     ev->scored = cog_new(cog_scored_token);
     *ev->scored = (cog_scored_token){ .self = { 'a' + index % 26, -0.5f * (float)index },
                                       .is_first = index == 0,
+                                      .at = at,
                                       .n_top = r->n_top };
     for (int i = 0; i < r->n_top; i++)
         ev->scored->top[i] = (cog_logprob){ i ? 'a' + i - 1 : 2, (float)-i };
@@ -133,10 +135,11 @@ static void post_text(cog_engine *e, struct fake_request *f, const char *text)
         ev->text_len = strlen(text);
         ev->n_tokens = 1;
         if (f->r->logprobs)
-            add_score(ev, f->r, f->sent);
+            add_score(ev, f->r, f->sent, f->told);
         post(e, ev);
     }
     f->sent++;
+    f->told += strlen(text);
 }
 
 static void post_finish(cog_engine *e, struct fake_request *f, cog_finish finish, int stop)

@@ -199,9 +199,9 @@ static void how_likely_tokens_were(void **state)
     cog_answer_stream st;
     cog_buf out = { 0 };
 
-    cog_logprob_add(&choices[0].logprobs, &tokens[0], top, 2);
-    cog_logprob_add(&choices[0].logprobs, &tokens[1], top, 0);
-    assert_string_equal(choices[0].logprobs.data, ENTRIES);
+    cog_logprob_add(choices[0].logprobs, &tokens[0], top, 2);
+    cog_logprob_add(choices[0].logprobs, &tokens[1], top, 0);
+    assert_string_equal(choices[0].logprobs[0].data, ENTRIES);
     choices[0].has_logprobs = true;
     cog_chat_write_response(&out, &head, choices, 2, &usage);
     assert_non_null(strstr(out.data, "\"annotations\":[]}," LOGPROBS "\"finish_reason\":\"stop\""));
@@ -209,12 +209,12 @@ static void how_likely_tokens_were(void **state)
         strstr(out.data, "\"logprobs\":{\"content\":[],\"refusal\":null},\"finish_reason\""));
     cog_buf_clear(&out);
     cog_chat_stream_init(&st, &head, false, false);
-    cog_chat_stream_text(&out, &st, 1, "x", 1, &choices[0].logprobs, &usage);
+    cog_chat_stream_text(&out, &st, 1, "x", 1, choices[0].logprobs, &usage);
     assert_string_equal(out.data, CHUNK("{\"index\":1,\"delta\":{\"content\":\"x\"}," LOGPROBS
                                         "\"finish_reason\":null}",
                                         ""));
     cog_answer_stream_fini(&st);
-    cog_buf_fini(&choices[0].logprobs);
+    cog_buf_fini(&choices[0].logprobs[0]);
     cog_buf_fini(&out);
 }
 

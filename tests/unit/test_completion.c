@@ -64,7 +64,9 @@ static void bad_bodies(void **state)
         { "{\"prompt\":\"a\",\"echo\":1}", "invalid_type", "echo" },
         { "{\"prompt\":\"a\",\"suffix\":\"b\"}", "unsupported_parameter", "suffix" },
         { "{\"prompt\":\"a\",\"suffix\":1}", "invalid_type", "suffix" },
-        { "{\"prompt\":\"a\",\"logprobs\":0}", "unsupported_parameter", "logprobs" },
+        { "{\"prompt\":\"a\",\"logprobs\":-1}", "integer_below_min_value", "logprobs" },
+        { "{\"prompt\":\"a\",\"logprobs\":21}", "integer_above_max_value", "logprobs" },
+        { "{\"prompt\":\"a\",\"logprobs\":0,\"echo\":true}", "unsupported_parameter", "logprobs" },
         { "{\"prompt\":\"a\",\"logprobs\":true}", "invalid_type", "logprobs" },
         { "{\"prompt\":\"a\",\"best_of\":2}", "unsupported_parameter", "best_of" },
         { "{\"prompt\":\"a\",\"add_special_tokens\":false}", "unsupported_parameter",
@@ -158,12 +160,16 @@ static void other_fields(void **state)
     cog_api_error err = { 0 };
 
     assert_true(c.echo);
+    assert_true(c.logprobs < 0);
     assert_int_equal(c.params.n, 2);
     assert_true(c.params.temperature == 0 && c.params.top_p == 1);
     assert_true(c.params.has_seed && c.params.seed == 7);
     assert_string_equal(c.params.stop[0], "x");
     assert_int_equal(c.params.top_k, 3);
     assert_string_equal(c.ignored.data, "messages");
+    cog_completion_fini(&c);
+    c = understood("{\"prompt\":\"a\",\"logprobs\":0}");
+    assert_int_equal(c.logprobs, 0);
     cog_completion_fini(&c);
     strict.strict = true;
     assert_true(cog_completion_init(&c, "{\"prompt\":\"a\",\"x\":1}", 20, &strict, &err) < 0);
@@ -218,6 +224,55 @@ static void streamed(void **state)
     cog_buf_fini(&out);
 }
 
+#define COLUMNS                                                                            \
+    "{\"tokens\":[\" \\\"\",\"bytes:\\\\xc3\",\"b\"],\"token_logprobs\":[-0.25,-9999,-2]," \
+    "\"top_logprobs\":[{\"</s>\":0,\"a\":-1,\" \\\"\":-0.25},{\"bytes:\\\\xc3\":-9999},"   \
+    "{\"</s>\":0,\"a\":-1,\"b\":-1.5}],\"text_offset\":[0,2,17]}"
+
+/* Of tokens that are written alike the likeliest is told, the drawn one always; no name is twice in
+ * an object. */
+static void how_likely_tokens_were(void **state)
+{
+    const cog_logprob_token drawn[] = { { " \"", 2, -0.25 },
+                                        { "\xc3", 1, -20000 },
+                                        { "b", 1, -2 } };
+    const cog_logprob_token top[] = {
+        { "</s>", 4, 0 }, { "a", 1, -1 }, { "a", 1, -1.25 }, { "b", 1, -1.5 }
+    };
+    const cog_logprob_token nul = { "\0", 1, -3 };
+    const cog_answer_usage usage = { 0 };
+    cog_answer_choice choices[3] = { { .finish = "stop", .has_logprobs = true },
+                                     { .finish = "stop", .has_logprobs = true },
+                                     { .finish = "stop" } };
+    cog_buf *columns = choices[0].logprobs;
+    cog_answer_stream st;
+    cog_buf out = { 0 };
+
+    cog_logprob_add_row(columns, &nul, NULL, 0, 0);
+    assert_string_equal(columns[0].data, "\"bytes:\\\\x00\"");
+    for (int i = 0; i < COG_LOGPROB_COLUMNS; i++)
+        cog_buf_clear(&columns[i]);
+    cog_logprob_add_row(columns, &drawn[0], top, 3, 0);
+    cog_logprob_add_row(columns, &drawn[1], top, 0, 2);
+    cog_logprob_add_row(columns, &drawn[2], top, 4, 17);
+    cog_completion_write(&out, &head, choices, 3, &usage);
+    assert_non_null(strstr(out.data, "\"text\":\"\",\"logprobs\":" COLUMNS ",\"finish_reason\""));
+    assert_non_null(strstr(out.data, "\"logprobs\":{\"tokens\":[],\"token_logprobs\":[],"
+                                     "\"top_logprobs\":[],\"text_offset\":[]},"));
+    assert_non_null(strstr(out.data, "{\"index\":2,\"text\":\"\",\"logprobs\":null,"));
+    cog_buf_clear(&out);
+    cog_completion_stream_init(&st, &head, false, false);
+    cog_completion_stream_text(&out, &st, 1, "x", 1, columns, &usage);
+    cog_completion_stream_finish(&out, &st, 1, &choices[0], &usage);
+    assert_non_null(
+        strstr(out.data, "\"text\":\"x\",\"logprobs\":" COLUMNS ",\"finish_reason\":null}"));
+    assert_non_null(strstr(out.data, "\"logprobs\":null,\"finish_reason\":\"stop\""));
+    cog_answer_stream_fini(&st);
+    for (int i = 0; i < COG_LOGPROB_COLUMNS; i++)
+        cog_buf_fini(&columns[i]);
+    cog_buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +282,7 @@ int main(void)
         cmocka_unit_test(other_fields),
         cmocka_unit_test(whole),
         cmocka_unit_test(streamed),
+        cmocka_unit_test(how_likely_tokens_were),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

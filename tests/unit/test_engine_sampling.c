@@ -272,7 +272,7 @@ static void check_bytes(rig *r, const outcome *o, int choice)
 {
     const cog_buf *text = &o->text[choice];
     cog_buf joined = { 0 };
-    size_t last = 0, len;
+    size_t last = 0, len, at = 0;
     char *clean;
 
     for (int i = 0; i < o->n_scored[choice]; i++) {
@@ -282,6 +282,10 @@ static void check_bytes(rig *r, const outcome *o, int choice)
 
         assert_int_equal(s->is_first, i == 0);
         last = joined.len;
+        if (cog_utf8_valid(joined.data ? joined.data : "", last))
+            assert_int_equal(s->at, last);
+        assert_true(s->at >= at && s->at < text->len);
+        at = s->at;
         cog_buf_add(&joined, piece + is_cut, len - is_cut);
         assert_true(joined.len > last); /* each has bytes */
     }

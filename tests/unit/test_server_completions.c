@@ -242,6 +242,76 @@ static void streams(void **state)
     assert_string_equal(s.finish[0], "length");
 }
 
+/* ------------------------------------------------------------------ how likely tokens were */
+
+static json_t *column(const json_t *choice, const char *name)
+{
+    json_t *logprobs = json_object_get(choice, "logprobs");
+
+    if (!json_is_array(json_object_get(logprobs, name)))
+        fail_msg("no %s", name);
+    return json_object_get(logprobs, name);
+}
+
+/* Token i of a choice is a letter, begins at character `offset` and has a value of -i / 2; the
+ * likeliest are the double's. */
+static void expect_token(const json_t *choice, size_t at, int i, int offset, int n_top)
+{
+    const char name[] = { (char)('a' + i), '\0' };
+    json_t *top = json_array_get(column(choice, "top_logprobs"), at);
+
+    assert_string_equal(json_string_value(json_array_get(column(choice, "tokens"), at)), name);
+    assert_true(json_number_value(json_array_get(column(choice, "token_logprobs"), at)) ==
+                -0.5 * i);
+    assert_int_equal(json_integer_value(json_array_get(column(choice, "text_offset"), at)), offset);
+    assert_non_null(json_object_get(top, name));
+    assert_int_equal(json_object_size(top), n_top + (i + 1 >= n_top));
+    assert_true(n_top == 0 || json_number_value(json_object_get(top, "</s>")) == 0);
+}
+
+/* Of each choice of each prompt; in a stream with the text that they begin. Texts are counted in
+ * characters: "\u00fc0\u20ac " has four. */
+static void log_probabilities(void **state)
+{
+    static const char fields[] = "\"prompt\":[\"count=3 utf8\",\"a b\"],\"n\":2,\"logprobs\":2";
+    fixture *f = *state;
+    json_t *root = answer_of(complete(f, fields));
+    int n_seen[4] = { 0 };
+    http_response r;
+
+    for (size_t i = 0; i < 4; i++) {
+        size_t n = i < 2 ? 3 : 2;
+
+        assert_int_equal(json_array_size(column(choice_at(root, i), "tokens")), n);
+        for (size_t k = 0; k < n; k++)
+            expect_token(choice_at(root, i), k, (int)k, (int)k * (i < 2 ? 4 : 2), 2);
+    }
+    json_decref(root);
+
+    r = complete(f, "\"stream\":true,\"prompt\":[\"count=3 utf8\",\"a b\"],\"n\":2,\"logprobs\":0");
+    assert_int_equal(r.status, 200);
+    for (const char *p = r.body.data; strncmp(p, "data: [", 7) != 0; p = strstr(p, "\n\n") + 2) {
+        json_t *chunk = json_loadb(p + 6, strcspn(p + 6, "\n"), 0, NULL), *c = choice_at(chunk, 0);
+        size_t i = (size_t)json_integer_value(json_object_get(c, "index"));
+
+        if (json_is_string(json_object_get(c, "finish_reason"))) {
+            assert_true(json_is_null(json_object_get(c, "logprobs")));
+        } else {
+            assert_int_equal(json_array_size(column(c, "tokens")), 1);
+            expect_token(c, 0, n_seen[i], n_seen[i] * (i < 2 ? 4 : 2), 0);
+            n_seen[i]++;
+        }
+        json_decref(chunk);
+    }
+    response_fini(&r);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(n_seen[i], i < 2 ? 3 : 2);
+
+    root = answer_of(complete(f, "\"prompt\":\"a b\"")); /* not asked */
+    assert_true(json_is_null(json_object_get(choice_at(root, 0), "logprobs")));
+    json_decref(root);
+}
+
 /* ------------------------------------------------------------------ refusals */
 
 static void refused(void **state)
@@ -431,6 +501,7 @@ int main(void)
         TEST(seeds),
         TEST(echoes),
         TEST(streams),
+        TEST(log_probabilities),
         TEST(refused),
         TEST(places_for_all),
         CLOSED(limits_count_all),
