@@ -17,8 +17,10 @@
 #include "tests/unit/fake_engine.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,7 @@ static struct {
     cog_server *server;
     cog_engine *engine;
     struct sockaddr_un address;
+    pthread_t thread;
     int control; /* a connection that asks whether the server lives */
 } world;
 
@@ -75,35 +78,6 @@ static int connect_client(void)
     return fd;
 }
 
-static void open_world(void)
-{
-    static const char *const names[] = { "test" };
-    static char spec[5 + sizeof(world.address.sun_path)];
-    static const char *const listen_at[] = { spec };
-    cog_server_config cfg = cog_server_defaults;
-    cog_err err = { 0 };
-    pthread_t thread;
-
-    fuzz_remove("socket");
-    snprintf(spec, sizeof(spec), "unix:%s/socket", fuzz_folder());
-    world.address.sun_family = AF_UNIX;
-    memcpy(world.address.sun_path, spec + 5, sizeof(world.address.sun_path));
-    cog_log_set_level(COG_ERROR);
-    cfg.listen = listen_at;
-    cfg.n_listen = 1;
-    cfg.served_names = names;
-    cfg.n_served_names = 1;
-    cfg.max_body_bytes = 1 << 15;
-    cfg.max_inflight_bytes = 1 << 16;
-    cfg.max_unsent_bytes = 1 << 16;
-    cfg.max_connections = 6;
-    world.engine = fake_engine_new();
-    REQUIRE_SAY(cog_server_open(&world.server, &cfg, &err) == 0, "%s", err.text);
-    fake_engine_notify(world.engine, cog_server_wake, world.server);
-    REQUIRE(pthread_create(&thread, NULL, run, NULL) == 0);
-    world.control = connect_client();
-}
-
 /* libFuzzer's alarm interrupts. */
 static void wait_readable(int fd)
 {
@@ -143,6 +117,48 @@ static void ask_control(void)
             break;
     }
     REQUIRE_SAY(strncmp(text, "HTTP/1.1 200 ", 13) == 0, "%s", text);
+}
+
+/* Twice: at once, whatever is still asked. */
+static void close_world(void)
+{
+    close(world.control);
+    kill(getpid(), SIGTERM);
+    kill(getpid(), SIGTERM);
+    pthread_join(world.thread, NULL);
+    cog_server_close(world.server);
+    cog_engine_close(world.engine);
+}
+
+static void open_world(void)
+{
+    static const char *const names[] = { "test" };
+    static char spec[5 + sizeof(world.address.sun_path)];
+    static const char *const listen_at[] = { spec };
+    cog_server_config cfg = cog_server_defaults;
+    cog_err err = { 0 };
+
+    fuzz_remove("socket");
+    snprintf(spec, sizeof(spec), "unix:%s/socket", fuzz_folder());
+    world.address.sun_family = AF_UNIX;
+    memcpy(world.address.sun_path, spec + 5, sizeof(world.address.sun_path));
+    cog_log_set_level(COG_ERROR);
+    cfg.listen = listen_at;
+    cfg.n_listen = 1;
+    cfg.served_names = names;
+    cfg.n_served_names = 1;
+    cfg.max_body_bytes = 1 << 15;
+    cfg.max_inflight_bytes = 1 << 16;
+    cfg.max_unsent_bytes = 1 << 16;
+    cfg.max_connections = 6;
+    world.engine = fake_engine_new();
+    REQUIRE_SAY(cog_server_open(&world.server, &cfg, &err) == 0, "%s", err.text);
+    fake_engine_notify(world.engine, cog_server_wake, world.server);
+    REQUIRE(pthread_create(&world.thread, NULL, run, NULL) == 0);
+    world.control = connect_client();
+    OPENSSL_init_crypto(0, NULL); /* whose end is then after that of the threads that use it */
+    ask_control();                /* its signal handlers are there by now */
+    atexit(close_world);
 }
 
 /* ---- what came back ---- */
