@@ -275,6 +275,7 @@ typedef enum cog_grammar_kind {
     COG_GRAMMAR_CHOICE, /* a JSON array of strings: the answer is one of them */
     COG_GRAMMAR_SCHEMA, /* a JSON schema: the answer is a JSON text that is valid by it */
     COG_GRAMMAR_OBJECT, /* no text: any JSON object */
+    COG_GRAMMAR_BOXES,  /* no text: anything, but after "[[" boxes (engine/grammar/boxes.h) */
 } cog_grammar_kind;
 
 /* Compiles a grammar, in at most 150 ms of CPU time. COG_EINVAL: it is wrong, not supported, or

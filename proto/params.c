@@ -82,10 +82,11 @@ static const cog_field fields[] = {
     INT(priority, -100, 100),
     COG_CUSTOM_FIELD("stop_token_ids", COG_FIELD_ARRAY, "'maxItems':64,'items':@TokenId"),
     COG_CUSTOM_FIELD("allowed_token_ids", COG_FIELD_ARRAY, "'minItems':1,'items':@TokenId"),
-    COG_CUSTOM_FIELD(
-        "structured_outputs", COG_FIELD_OBJECT,
-        "'minProperties':1,'properties':{'json':" SCHEMA ",'regex':{'type':['string','null']},"
-        "'choice':{'anyOf':[" CHOICES ",{'type':'null'}]}},'additionalProperties':{'type':'null'}"),
+    COG_CUSTOM_FIELD("structured_outputs", COG_FIELD_OBJECT,
+                     "'minProperties':1,'properties':{'json':" SCHEMA
+                     ",'regex':{'type':['string','null']},"
+                     "'choice':{'anyOf':[" CHOICES ",{'type':'null'}]},"
+                     "'boxes':{'type':['boolean','null']}},'additionalProperties':{'type':'null'}"),
     COG_CUSTOM_FIELD("guided_json", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
     COG_CUSTOM_FIELD("guided_regex", COG_FIELD_STRING, ""),
     COG_CUSTOM_FIELD("guided_choice", COG_FIELD_ARRAY,

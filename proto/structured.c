@@ -94,6 +94,14 @@ static int read_choice(reader *r, const json_t *v, const char *param)
     return set_json(r, COG_STRUCTURED_CHOICE, v, param);
 }
 
+/* false says as little as null. */
+static int read_boxes(reader *r, const json_t *v, const char *param)
+{
+    if (!json_is_boolean(v))
+        return cog_field_type_error(r->err, param, "a boolean", v);
+    return json_is_true(v) ? set(r, COG_STRUCTURED_BOXES, NULL, 0, param) : 0;
+}
+
 /* ------------------------------------------------------------------ response_format */
 
 static bool is_name(const char *name)
@@ -150,7 +158,7 @@ static int read_response_format(reader *r, const json_t *root)
 /* ------------------------------------------------------------------ the others */
 
 static const struct field {
-    const char *name;     /* at the top of a request */
+    const char *name;     /* at the top of a request; NULL: none */
     const char *member;   /* of structured_outputs; NULL: none */
     const char *as_param; /* that member's path */
     int (*read)(reader *r, const json_t *v, const char *param);
@@ -160,6 +168,7 @@ static const struct field {
     { "guided_choice", "choice", "structured_outputs.choice", read_choice },
     { "json_schema", NULL, NULL, read_schema },
     { "regex", NULL, NULL, read_regex },
+    { NULL, "boxes", "structured_outputs.boxes", read_boxes },
 };
 
 enum { N_FIELDS = sizeof(fields) / sizeof(fields[0]) };
@@ -191,13 +200,15 @@ static int read_structured_outputs(reader *r, const json_t *root)
         if (!f)
             return cog_api_error_set(r->err, COG_API_UNSUPPORTED_VALUE, "structured_outputs",
                                      "Unsupported value: 'structured_outputs' has %s; supported "
-                                     "are 'json', 'regex' and 'choice'.",
+                                     "are 'json', 'regex', 'choice' and 'boxes'.",
                                      cog_api_quote(quoted, name, strlen(name)));
         if (f->read(r, member, f->as_param) < 0)
             return COG_EINVAL;
         n++;
     }
-    return n ? 0 : fail(r, "structured_outputs", "it needs one of 'json', 'regex' and 'choice'");
+    return n ? 0
+             : fail(r, "structured_outputs",
+                    "it needs one of 'json', 'regex', 'choice' and 'boxes'");
 }
 
 int cog_structured_read(cog_structured *out, const json_t *root, cog_api_error *err)
@@ -208,7 +219,7 @@ int cog_structured_read(cog_structured *out, const json_t *root, cog_api_error *
     if (read_response_format(&r, root) < 0 || read_structured_outputs(&r, root) < 0)
         return COG_EINVAL;
     for (int i = 0; i < N_FIELDS; i++) {
-        const json_t *v = get(root, fields[i].name);
+        const json_t *v = fields[i].name ? get(root, fields[i].name) : NULL;
         if (v && fields[i].read(&r, v, fields[i].name) < 0)
             return COG_EINVAL;
     }

@@ -16,6 +16,7 @@ typedef enum cog_structured_kind {
     COG_STRUCTURED_CHOICE, /* text: a JSON array of strings, none empty, at least one */
     COG_STRUCTURED_SCHEMA, /* text: JSON; not looked into */
     COG_STRUCTURED_OBJECT, /* no text: any JSON object */
+    COG_STRUCTURED_BOXES,  /* no text: any text in which boxes are well-formed */
 } cog_structured_kind;
 
 typedef struct cog_structured {

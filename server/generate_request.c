@@ -120,7 +120,8 @@ static int take_structure(cog_generate_job *j, const cog_params *p)
     static const cog_grammar_kind kinds[] = { [COG_STRUCTURED_REGEX] = COG_GRAMMAR_REGEX,
                                               [COG_STRUCTURED_CHOICE] = COG_GRAMMAR_CHOICE,
                                               [COG_STRUCTURED_SCHEMA] = COG_GRAMMAR_SCHEMA,
-                                              [COG_STRUCTURED_OBJECT] = COG_GRAMMAR_OBJECT };
+                                              [COG_STRUCTURED_OBJECT] = COG_GRAMMAR_OBJECT,
+                                              [COG_STRUCTURED_BOXES] = COG_GRAMMAR_BOXES };
     const cog_structured *f = &p->structured;
     cog_server *s = j->x->server;
     cog_grammar *g;

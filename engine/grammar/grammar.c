@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/utf8.h"
+#include "engine/grammar/boxes.h"
 #include "engine/grammar/regex.h"
 #include "engine/grammar/schema.h"
 
@@ -54,21 +55,23 @@ static int parse(int32_t *out, cog_exprs *x, cog_grammar_kind kind, const char *
     }
 }
 
-int cog_grammar_new(cog_grammar **out, cog_grammar_kind kind, const char *text, size_t len,
-                    cog_err *err)
+static cog_grammar *new_grammar(void)
+{
+    cog_grammar *g = cog_new(cog_grammar);
+
+    atomic_init(&g->refs, 1);
+    return g;
+}
+
+static int compile(cog_grammar *g, cog_grammar_kind kind, const char *text, size_t len,
+                   cog_err *err)
 {
     uint64_t deadline = cog_nfa_cpu_ns() + BUDGET_NS;
-    cog_grammar *g = cog_new(cog_grammar);
     cog_exprs *x = cog_new(cog_exprs);
     cog_nfa nfa = { 0 };
     int32_t whole = 0;
-    int rc;
+    int rc = parse(&whole, x, kind, text, len, err);
 
-    atomic_init(&g->refs, 1);
-    if (len > MAX_TEXT)
-        rc = cog_err_set(err, COG_ELIMIT, "it has %zu bytes, more than %d", len, MAX_TEXT);
-    else
-        rc = parse(&whole, x, kind, text, len, err);
     if (rc == 0)
         rc = cog_nfa_init(&nfa, x, whole, deadline, err);
     if (rc == 0) /* the outermost object is a level, too */
@@ -78,6 +81,24 @@ int cog_grammar_new(cog_grammar **out, cog_grammar_kind kind, const char *text, 
     cog_nfa_fini(&nfa);
     cog_exprs_fini(x);
     cog_free(x);
+    return rc;
+}
+
+int cog_grammar_new(cog_grammar **out, cog_grammar_kind kind, const char *text, size_t len,
+                    cog_err *err)
+{
+    cog_grammar *g = new_grammar();
+    int rc = 0;
+
+    if (kind == COG_GRAMMAR_BOXES) {
+        g->has_boxes = true;
+        g->automaton.n_classes = COG_BOXES_CLASSES;
+        cog_boxes_classes(g->automaton.class_of);
+    } else if (len > MAX_TEXT) {
+        rc = cog_err_set(err, COG_ELIMIT, "it has %zu bytes, more than %d", len, MAX_TEXT);
+    } else {
+        rc = compile(g, kind, text, len, err);
+    }
     if (rc == 0)
         *out = g;
     else

@@ -10,6 +10,7 @@
 
 struct cog_grammar {
     atomic_int refs;
+    bool has_boxes; /* it is that of boxes.h, and the automaton's but the classes of bytes */
     cog_automaton automaton;
 };
 

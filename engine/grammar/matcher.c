@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/err.h"
+#include "engine/grammar/boxes.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -200,7 +201,7 @@ static int32_t frame_of(cog_matcher *m, frame f)
 /* Adds a state, if its rule can come to an end from there. */
 static void add(cog_matcher *m, int32_t state, int32_t at)
 {
-    if (m->a->state[state].need > m->frame[at].room)
+    if (!m->grammar->has_boxes && m->a->state[state].need > m->frame[at].room)
         return;
     m->work += m->n_fresh + 1;
     for (int i = 0; i < m->n_fresh; i++)
@@ -246,6 +247,8 @@ static bool close_fresh(cog_matcher *m)
     bool may_end = false;
     int n = 0;
 
+    if (m->grammar->has_boxes)
+        return m->n_fresh > 0 && cog_boxes_may_end(m->fresh[0].state);
     for (int i = 0; i < m->n_fresh && !m->is_full; i++) {
         item it = m->fresh[i];
 
@@ -333,7 +336,7 @@ int32_t cog_matcher_start(cog_matcher *m)
 {
     reset_fresh(m);
     m->work = 0;
-    add(m, m->a->start[m->a->n_rules], 0);
+    add(m, m->grammar->has_boxes ? COG_BOXES_START : m->a->start[m->a->n_rules], 0);
     return place_of_fresh(m);
 }
 
@@ -344,7 +347,8 @@ static int32_t make_step(cog_matcher *m, int32_t from, uint8_t byte)
     reset_fresh(m);
     for (int32_t i = 0; i < n; i++) {
         item it = m->item[first + i];
-        int32_t to = cog_automaton_step(m->a, it.state, byte);
+        int32_t to = m->grammar->has_boxes ? cog_boxes_step(it.state, byte)
+                                           : cog_automaton_step(m->a, it.state, byte);
         if (to >= 0)
             add(m, to, it.frame);
     }

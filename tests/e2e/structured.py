@@ -33,6 +33,8 @@ PARSER.add_argument('--schemas', type=int, default=60)
 PARSER.add_argument('--regexes', type=int, default=60)
 ARGS = PARSER.parse_args()
 BINARY, MODEL = os.path.abspath(ARGS.binary), os.path.abspath(ARGS.model)
+SCENE = os.path.join(MODEL, 'samples', '02.jpg')
+BOX = re.compile(r'(\d{3}),(\d{3}),(\d{3}),(\d{3})')
 NAMES = ['name', 'count', 'x', '\u00fcber', 'a"b', 'kind of', 'na', 'names']
 
 
@@ -89,9 +91,9 @@ def random_regex(rng, depth):
 
 
 def ask_all(server, requests):
-    """Answers, some at a time: (text, finish reason)."""
+    """Answers, some at a time: (text, finish reason). Requests without messages ask the same."""
     def ask(fields):
-        body = question('What is it?', **{'temperature': 1.5, 'max_tokens': 300, **fields})
+        body = {**question('What is it?'), 'temperature': 1.5, 'max_tokens': 300, **fields}
         status, _, data = server.chat(body)
         assert status == 200, (fields, data)
         choice = data['choices'][0]
@@ -155,12 +157,54 @@ def a_choice_is_one_of_them(server):
             assert text in choices and reason == 'stop', (choices, text, reason)
 
 
+def is_well_formed(text):
+    """Each "[[" begins boxes that are some, but for one that the output limit cut."""
+    for group in text.split('[[')[1:]:
+        inside, end, _ = group.partition(']]')
+        boxes = [BOX.fullmatch(b) for b in inside.split(';')]
+        if not end or not all(b and b[1] <= b[3] and b[2] <= b[4] for b in boxes):
+            return False
+    return True
+
+
+def boxes_are_well_formed(server):
+    """Drawn hot, alone and with words around them, with a bias for their beginning and without;
+    the same requests without the form give others."""
+    with open(SCENE, 'rb') as f:
+        part = picture_part(f.read(), 'image/jpeg')
+    asked = [question(text, part, template_version='base', temperature=1.5, seed=seed, max_tokens=120,
+                      **fields)
+             for seed in range(12)
+             for fields in ({}, {'logit_bias': {str(token): 9 for token in token_ids(server, '[[')}})
+             for text in ('Where is the clock? answer in [[x0,y0,x1,y1]] format.',
+                          'Can you provide a description of the image and include the coordinates '
+                          '[[x0,y0,x1,y1]] for each mentioned object?')]
+    free = ask_all(server, asked)
+    held = ask_all(server, [{**a, 'structured_outputs': {'boxes': True}} for a in asked])
+    ended = [text for text, reason in held if reason == 'stop']
+    wrong = [text for text in ended if not is_well_formed(text)]
+    assert not wrong, wrong
+    n_boxes = sum(len(BOX.findall(text)) for text in ended)
+    n_broken = sum(not is_well_formed(text) for text, reason in free if reason == 'stop')
+    print(f'# {len(ended)} of {len(held)} answers ended, {n_boxes} boxes; free, {n_broken} are broken')
+    assert len(ended) > len(held) / 2 and n_boxes > len(ended) and n_broken > 0
+
+
+def token_ids(server, text):
+    """Of a word."""
+    body = json.dumps({'prompt': 'a ' + text, 'add_special_tokens': False})
+    status, _, data = server.request('POST', '/tokenize', body,
+                                     {'Content-Type': 'application/json'})
+    assert status == 200, data
+    return json.loads(data)['tokens'][1:]
+
+
 def the_documented_example_works(server):
     """As docs/api.md has it, with a picture in the place of its dots."""
     with open(os.path.join(ROOT, 'docs/api.md'), encoding='utf-8') as f:
         blocks = re.findall(r'```json\n(.*?)```', f.read(), re.DOTALL)
     body = json.loads(next(b for b in blocks if 'response_format' in b))
-    with open(os.path.join(MODEL, 'samples/02.jpg'), 'rb') as f:
+    with open(SCENE, 'rb') as f:
         body['messages'][0]['content'][0] = picture_part(f.read(), 'image/jpeg')
     status, _, data = server.chat({**body, 'temperature': 0})
     assert status == 200, data
@@ -189,6 +233,7 @@ def main():
     with Server(BINARY, MODEL) as server:
         return tap.run([answers_are_valid_by_their_schemas, answers_match_their_expressions,
                         any_object_is_an_object, a_choice_is_one_of_them,
+                        boxes_are_well_formed,
                         the_documented_example_works, speed], server)
 
 

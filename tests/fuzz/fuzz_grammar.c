@@ -1,6 +1,7 @@
 /* Grammars of answers: compiling never takes what it says it refuses; a text that the mask's tokens
  * make is one that its bytes make; there is always a token to come or an end. The first byte says
- * what the rest is: an expression, choices or a schema; the last one which tokens are drawn. */
+ * what the rest is: an expression, choices, a schema, any object or boxes; the last one which
+ * tokens are drawn. */
 #include "tests/fuzz/fuzz.h"
 
 #include "base/rng.h"
@@ -87,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         trie = cog_trie_new(piece_of, NULL, VOCAB, &eos, 1);
     if (len == 0)
         return 0;
-    kind = (cog_grammar_kind)(bytes[0] % 4);
+    kind = (cog_grammar_kind)(bytes[0] % 5);
     rc = cog_grammar_new(&g, kind, (const char *)bytes + 1, len - 1, &err);
     REQUIRE((rc == 0) == (g != NULL));
     if (rc < 0) {

@@ -280,9 +280,9 @@ def boxes():
 
 
 def grammars():
-    """The first byte says what the rest is: an expression, choices, a schema, any object."""
+    """The first byte says what the rest is: an expression, choices, a schema, any object, boxes."""
     for kind, text in ((0, '(ab|a)*c?'), (0, '[^a-c\\n]{2,5}\\d+|^x$'), (0, '(?:a|(?P<n>b)){,2}[]-]\\x41\\u00e9'),
-                       (1, '["yes","no"]'), (2, '{"type":["boolean","null"]}'), (2, '{"not":{}}'), (3, ''),
+                       (1, '["yes","no"]'), (2, '{"type":["boolean","null"]}'), (2, '{"not":{}}'), (3, ''), (4, ''),
                        (2, '{"properties":{"a":{"minimum":-5}},"required":["a"],"additionalProperties":{"const":1}}'),
                        (2, '{"items":{"$ref":"#"},"minItems":1}'), (2, '{"prefixItems":[{"format":"date"}],"items":false}')):
         seed('grammar', bytes((kind,)) + text.encode())

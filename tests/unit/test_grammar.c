@@ -422,6 +422,53 @@ static void schemas_outside_the_subset_are_named(void **state)
     check_refused(COG_GRAMMAR_CHOICE, "[\"\"]", COG_EINVAL, "choice");
 }
 
+/* ------------------------------------------------------------------ boxes */
+
+static void boxes_stand_in_free_text(void **state)
+{
+    (void)state;
+    check(COG_GRAMMAR_BOXES, "",
+          LIST("", "a dog", "a [dog] é \xff ]]", "[", "[ [", "[[000,000,000,000]]",
+               "a dog [[100,200,301,999]] [x [[001,002,001,003;000,999,999,999]]]",
+               "[[010,020,030,040]][[010,020,030,040]]["),
+          LIST("[[", "[[ 000,000,000,000]]", "[[00,000,000,000]]", "[[0000,000,000,000]]",
+               "[[000,000,000]]", "[[000,000,000,000,000]]", "[[000,000,000,000]",
+               "[[000,000,000,000] ]", "[[000,000,000,000;]]", "[[;000,000,000,000]]", "[[]]",
+               "[[[000,000,000,000]]", "[[000;000,000,000]]", "a [[100,200,301,999", "[[a]]"));
+}
+
+static int near(cog_rng *rng, int value)
+{
+    static const int steps[] = { -100, -11, -10, -1, 0, 1, 10, 99 };
+    int near_by = value + steps[cog_rng_below(rng, 8)];
+
+    return near_by < 0 || near_by > 999 ? value : near_by;
+}
+
+static void corners_are_in_order(void **state)
+{
+    cog_rng rng = { .key = 8 };
+    int n_yes = 0;
+    bench b;
+
+    (void)state;
+    open_bench(&b, COG_GRAMMAR_BOXES, "");
+    for (int i = 0; i < 20000; i++) {
+        int x0 = (int)cog_rng_below(&rng, 1000), y0 = (int)cog_rng_below(&rng, 1000);
+        int x1 = near(&rng, x0), y1 = near(&rng, y0);
+        bool want = x0 <= x1 && y0 <= y1;
+        char text[48];
+
+        snprintf(text, sizeof(text), "[[%03d,%03d,%03d,%03d]]", x0, y0, x1, y1);
+        if (takes(&b, text) != want)
+            fail_msg("%s: %d", text, want);
+        n_yes += want;
+        cog_matcher_tidy(b.m);
+    }
+    assert_in_range(n_yes, 5000, 15000);
+    close_bench(&b);
+}
+
 /* ------------------------------------------------------------------ masks */
 
 static const struct {
@@ -433,6 +480,7 @@ static const struct {
     { COG_GRAMMAR_REGEX, " +a" },
     { COG_GRAMMAR_CHOICE, "[\"yes\",\"yes sir\",\" no\"]" },
     { COG_GRAMMAR_OBJECT, "" },
+    { COG_GRAMMAR_BOXES, "" },
     { COG_GRAMMAR_SCHEMA, "{\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":3},"
                           "\"x\":{\"type\":\"array\"}},\"required\":[\"name\"]}" },
     { COG_GRAMMAR_SCHEMA, "{\"anyOf\":[{\"$ref\":\"#/$defs/a\"},{\"items\":{\"$ref\":\"#\"}}],"
@@ -650,6 +698,8 @@ int main(void)
         cmocka_unit_test(recursion_ends_in_time),
         cmocka_unit_test(what_could_not_be_finished_is_not_begun),
         cmocka_unit_test(schemas_outside_the_subset_are_named),
+        cmocka_unit_test(boxes_stand_in_free_text),
+        cmocka_unit_test(corners_are_in_order),
         cmocka_unit_test(masks_are_exact_and_never_empty),
         cmocka_unit_test(a_matcher_begins_anew_when_it_holds_too_much),
         cmocka_unit_test(bombs_are_refused),

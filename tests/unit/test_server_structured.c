@@ -24,6 +24,7 @@ static void grammars_reach_the_engine(void **state)
          "{\"type\":\"null\"}}}"),
         ",\"structured_outputs\":{\"choice\":[\"a\"]}",
         ",\"guided_regex\":\"[a-z]+\"",
+        ",\"structured_outputs\":{\"boxes\":true}",
     };
     fixture *f = *state;
 

@@ -73,6 +73,9 @@ static void forms(void **state)
            "structured_outputs.regex");
     expect("{\"structured_outputs\":{\"choice\":[\"a\",\"b\"]}}", COG_STRUCTURED_CHOICE,
            "[\"a\",\"b\"]", "structured_outputs.choice");
+    expect("{\"structured_outputs\":{\"boxes\":true}}", COG_STRUCTURED_BOXES, NULL,
+           "structured_outputs.boxes");
+    expect("{\"structured_outputs\":{\"boxes\":false}}", COG_STRUCTURED_NONE, NULL, NULL);
     expect("{\"guided_json\":\"{\\\"a\\\":1}\"}", COG_STRUCTURED_SCHEMA, "{\"a\":1}",
            "guided_json");
     expect("{\"guided_regex\":\"\"}", COG_STRUCTURED_REGEX, "", "guided_regex");
@@ -105,6 +108,9 @@ static void errors(void **state)
     expect_error("{\"structured_outputs\":{\"grammar\":\"x\"}}", "unsupported_value",
                  "structured_outputs");
     expect_error("{\"structured_outputs\":{\"json\":{},\"regex\":\"x\"}}", value,
+                 "structured_outputs.regex");
+    expect_error("{\"structured_outputs\":{\"boxes\":1}}", type, "structured_outputs.boxes");
+    expect_error("{\"structured_outputs\":{\"boxes\":true,\"regex\":\"x\"}}", value,
                  "structured_outputs.regex");
     expect_error("{\"guided_regex\":7}", type, "guided_regex");
     expect_error("{\"guided_json\":[]}", type, "guided_json");
