@@ -15,7 +15,7 @@ static void write_usage(cog_buf *out, const cog_answer_usage *u)
                    u->cached_tokens, u->image_tokens, u->prompt_tokens - u->image_tokens);
 }
 
-static void write_metrics(cog_buf *out, const cog_answer_metrics *m)
+void cog_answer_metrics_write(cog_buf *out, const cog_answer_metrics *m)
 {
     if (!m)
         return;
@@ -51,7 +51,7 @@ void cog_answer_end(cog_buf *out, const cog_answer_usage *usage)
 {
     cog_buf_puts(out, "],\"usage\":");
     write_usage(out, usage);
-    write_metrics(out, usage->metrics);
+    cog_answer_metrics_write(out, usage->metrics);
     cog_buf_puts(out, "}");
 }
 
@@ -81,6 +81,7 @@ void cog_answer_stream_init(cog_answer_stream *st, const cog_answer_head *head, 
 void cog_answer_stream_fini(cog_answer_stream *st)
 {
     cog_buf_fini(&st->prefix);
+    cog_buf_fini(&st->item);
 }
 
 void cog_answer_chunk_begin(cog_buf *out, const cog_answer_stream *st)
@@ -99,7 +100,7 @@ void cog_answer_chunk_end(cog_buf *out, const cog_answer_stream *st, const cog_a
         cog_buf_puts(out, ",\"usage\":null");
     }
     if (is_last && !st->include_usage)
-        write_metrics(out, usage->metrics);
+        cog_answer_metrics_write(out, usage->metrics);
     cog_buf_puts(out, "}\n\n");
 }
 

@@ -16,6 +16,7 @@ typedef struct cog_answer_head {
     int64_t created; /* Unix seconds */
     const char *model, *fingerprint;
     int image_width, image_height; /* told where boxes are; 0: not */
+    const cog_buf *echo; /* what responses repeat of the request (responses.h); borrowed */
 } cog_answer_head;
 
 /* Where the time of a request with one choice went, in milliseconds. */
@@ -46,6 +47,9 @@ typedef struct cog_answer_choice {
     size_t told_bytes, told_chars; /* of its text that went out, also where it is not kept */
 } cog_answer_choice;
 
+/* "metrics" with a comma before it; nothing for NULL. */
+void cog_answer_metrics_write(cog_buf *out, const cog_answer_metrics *m);
+
 /* A whole answer from its beginning up to the first choice, and from behind the last to the end.
  * kind: before the request's id, "chatcmpl"; object: "chat.completion". */
 void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kind,
@@ -56,8 +60,10 @@ void cog_answer_finish(cog_buf *out, const cog_answer_choice *c);
 
 /* A stream's constant parts, written once: per chunk only the text is escaped. */
 typedef struct cog_answer_stream {
-    cog_buf prefix; /* "data: {..." up to the value of choices */
+    cog_buf prefix; /* "data: {..." up to the value of choices; of responses, see there */
     bool include_usage, continuous_usage;
+    cog_buf item;     /* of responses: the id of their only item */
+    int64_t n_events; /* of responses: so far */
 } cog_answer_stream;
 
 void cog_answer_stream_init(cog_answer_stream *st, const cog_answer_head *head, const char *kind,

@@ -47,6 +47,7 @@ static const cog_field fields[] = {
     COG_REFUSED_FIELD("echo", COG_FIELD_BOOL, 0),
     COG_REFUSED_FIELD("chat_template", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
 
+    COG_IGNORED_FIELD("metadata"),
     COG_IGNORED_FIELD("reasoning_effort"),
     COG_IGNORED_FIELD("verbosity"),
     COG_IGNORED_FIELD("prediction"),
@@ -89,7 +90,7 @@ static int read_form(cog_chat *c, const json_t *v, const char *param, cog_api_er
 }
 
 /* Tools may be listed by agents that always send their list, as long as no call is wanted. */
-static int read_tools(const cog_chat *c, const char *list, const char *choice, cog_api_error *err)
+int cog_chat_tools_read(const cog_chat *c, const char *list, const char *choice, cog_api_error *err)
 {
     const json_t *wanted = get(c->root, choice);
     const char *word = json_string_value(wanted);
@@ -128,19 +129,24 @@ static int read_grounding(cog_chat *c, cog_api_error *err)
                              "Invalid 'grounding': it needs a picture, and the request has none.");
 }
 
-static int read_custom(cog_chat *c, cog_api_error *err)
+int cog_chat_form_read(cog_chat *c, cog_api_error *err)
 {
     const json_t *kwargs = get(c->root, "chat_template_kwargs");
 
+    if (read_form(c, kwargs ? get(kwargs, "template_version") : NULL,
+                  "chat_template_kwargs.template_version", err) < 0)
+        return COG_EINVAL;
+    return read_form(c, get(c->root, "template_version"), "template_version", err);
+}
+
+static int read_custom(cog_chat *c, cog_api_error *err)
+{
     if (c->top_logprobs && !c->logprobs)
         return cog_api_error_set(err, COG_API_INVALID_VALUE, "top_logprobs",
                                  "Invalid 'top_logprobs': it needs 'logprobs' to be true.");
-    if (read_form(c, kwargs ? get(kwargs, "template_version") : NULL,
-                  "chat_template_kwargs.template_version", err) < 0 ||
-        read_form(c, get(c->root, "template_version"), "template_version", err) < 0 ||
-        read_tools(c, "tools", "tool_choice", err) < 0 ||
-        read_tools(c, "functions", "function_call", err) < 0 || read_modalities(c, err) < 0 ||
-        read_grounding(c, err) < 0)
+    if (cog_chat_form_read(c, err) < 0 || cog_chat_tools_read(c, "tools", "tool_choice", err) < 0 ||
+        cog_chat_tools_read(c, "functions", "function_call", err) < 0 ||
+        read_modalities(c, err) < 0 || read_grounding(c, err) < 0)
         return COG_EINVAL;
     return 0;
 }
@@ -148,7 +154,7 @@ static int read_custom(cog_chat *c, cog_api_error *err)
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
                   cog_api_error *err)
 {
-    *out = (cog_chat){ .params = cog_params_defaults };
+    *out = (cog_chat){ .params = cog_params_defaults, .field = "messages" };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &cog_chat_fields, err) < 0)

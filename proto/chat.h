@@ -69,6 +69,7 @@ typedef struct cog_chat {
     int64_t top_logprobs;
     cog_grounding_format grounding; /* how to tell the boxes; with a picture only */
 
+    char field[24];       /* of the request, that has them, for errors: "messages" */
     cog_chat_turn *turns; /* the last one is to be answered */
     int n_turns;
     size_t text_len; /* bytes of all queries and answers */

@@ -223,7 +223,8 @@ static int read_part(struct reader *r, cog_buf *text, const json_t *part, enum r
         return read_image_part(r, part, at);
     if (role == ROLE_ASSISTANT && strcmp(type, "refusal") == 0)
         text_name = type;
-    else if (strcmp(type, "text") != 0 && !(role == ROLE_USER && strcmp(type, "input_text") == 0) &&
+    else if (strcmp(type, "text") != 0 &&
+             !(role != ROLE_ASSISTANT && strcmp(type, "input_text") == 0) &&
              !(role == ROLE_ASSISTANT && strcmp(type, "output_text") == 0))
         return refuse_part(r, at, type);
     snprintf(param, sizeof(param), "%s.%s", at, text_name);
@@ -234,7 +235,7 @@ static int read_content(struct reader *r, cog_buf *text, const json_t *v, enum r
 {
     char param[64];
 
-    snprintf(param, sizeof(param), "messages[%d].content", idx);
+    snprintf(param, sizeof(param), "%s[%d].content", r->chat->field, idx);
     if (!v || json_is_null(v)) {
         if (role == ROLE_ASSISTANT)
             return 0;
@@ -249,7 +250,7 @@ static int read_content(struct reader *r, cog_buf *text, const json_t *v, enum r
         return cog_api_error_set(r->err, COG_API_ARRAY_EMPTY, param,
                                  "Invalid '%s': the array must not be empty.", param);
     for (size_t i = 0; i < json_array_size(v); i++) {
-        snprintf(param, sizeof(param), "messages[%d].content[%zu]", idx, i);
+        snprintf(param, sizeof(param), "%s[%d].content[%zu]", r->chat->field, idx, i);
         if (read_part(r, text, json_array_get(v, i), role, param) < 0)
             return COG_EINVAL;
     }
@@ -270,7 +271,7 @@ static int read_role(struct reader *r, enum role *role, const json_t *message, i
     const json_t *v = json_object_get(message, "role");
     char param[64], quoted[COG_API_QUOTE];
 
-    snprintf(param, sizeof(param), "messages[%d].role", idx);
+    snprintf(param, sizeof(param), "%s[%d].role", r->chat->field, idx);
     if (!v || json_is_null(v))
         return cog_api_error_set(r->err, COG_API_MISSING, param,
                                  "Missing required parameter: '%s'.", param);
@@ -305,7 +306,7 @@ static cog_chat_turn *new_turn(cog_chat *c)
 static int place(struct reader *r, enum role role, const cog_buf *text, int idx)
 {
     cog_chat *c = r->chat;
-    char param[32];
+    char param[64];
     cog_buf *dst;
 
     if (role == ROLE_SYSTEM) {
@@ -313,7 +314,7 @@ static int place(struct reader *r, enum role role, const cog_buf *text, int idx)
         return 0;
     }
     if (role == ROLE_ASSISTANT && r->last == ROLE_NONE) {
-        snprintf(param, sizeof(param), "messages[%d]", idx);
+        snprintf(param, sizeof(param), "%s[%d]", r->chat->field, idx);
         return cog_api_error_set(r->err, COG_API_INVALID_VALUE, param,
                                  "Invalid '%s': the first message besides 'system' must be of role "
                                  "'user'.",
@@ -334,14 +335,14 @@ static int read_message(struct reader *r, const json_t *message, int idx)
     enum role role = ROLE_NONE;
     int rc;
 
-    snprintf(param, sizeof(param), "messages[%d]", idx);
+    snprintf(param, sizeof(param), "%s[%d]", r->chat->field, idx);
     if (!json_is_object(message))
         return cog_field_type_error(r->err, param, "an object", message);
     rc = read_role(r, &role, message, idx);
     if (rc < 0)
         return rc;
     if (json_array_size(json_object_get(message, "tool_calls")) > 0) {
-        snprintf(param, sizeof(param), "messages[%d].tool_calls", idx);
+        snprintf(param, sizeof(param), "%s[%d].tool_calls", r->chat->field, idx);
         return cog_api_error_set(r->err, COG_API_UNSUPPORTED_VALUE, param,
                                  "Unsupported value: this model was not trained to call tools.");
     }
@@ -368,30 +369,40 @@ static void place_system(struct reader *r)
 static int read_all(struct reader *r, const json_t *messages)
 {
     size_t n = json_array_size(messages);
-    char param[32];
+    const char *field = r->chat->field;
+    char param[64];
 
     if (n == 0)
-        return cog_api_error_set(r->err, COG_API_ARRAY_EMPTY, "messages",
-                                 "Invalid 'messages': the array must not be empty.");
+        return cog_api_error_set(r->err, COG_API_ARRAY_EMPTY, field,
+                                 "Invalid '%s': the array must not be empty.", field);
     if (n > COG_CHAT_MAX_MESSAGES)
-        return cog_api_error_set(r->err, COG_API_ARRAY_LONG, "messages",
-                                 "Invalid 'messages': at most %d are allowed, got %zu.",
+        return cog_api_error_set(r->err, COG_API_ARRAY_LONG, field,
+                                 "Invalid '%s': at most %d are allowed, got %zu.", field,
                                  COG_CHAT_MAX_MESSAGES, n);
     for (size_t i = 0; i < n; i++) {
         if (read_message(r, json_array_get(messages, i), (int)i) < 0)
             return COG_EINVAL;
     }
     if (r->last == ROLE_NONE)
-        return cog_api_error_set(r->err, COG_API_INVALID_VALUE, "messages",
-                                 "Invalid 'messages': at least one message of role 'user' is "
-                                 "needed.");
+        return cog_api_error_set(r->err, COG_API_INVALID_VALUE, field,
+                                 "Invalid '%s': at least one message of role 'user' is needed.",
+                                 field);
     if (r->last == ROLE_ASSISTANT) {
-        snprintf(param, sizeof(param), "messages[%zu]", n - 1);
+        snprintf(param, sizeof(param), "%s[%zu]", r->chat->field, n - 1);
         return cog_api_error_set(r->err, COG_API_INVALID_VALUE, param,
                                  "Invalid '%s': the last message must be of role 'user'.", param);
     }
     place_system(r);
     return 0;
+}
+
+static void finish(struct reader *r)
+{
+    cog_chat *c = r->chat;
+
+    cog_buf_fini(&r->system);
+    for (int i = 0; i < c->n_turns; i++)
+        c->text_len += c->turns[i].query.len + c->turns[i].answer.len;
 }
 
 int cog_chat_messages_read(cog_chat *chat, const json_t *messages, const cog_chat_options *opt,
@@ -400,8 +411,58 @@ int cog_chat_messages_read(cog_chat *chat, const json_t *messages, const cog_cha
     struct reader r = { .chat = chat, .opt = opt, .err = err };
     int rc = read_all(&r, messages);
 
-    cog_buf_fini(&r.system);
-    for (int i = 0; i < chat->n_turns; i++)
-        chat->text_len += chat->turns[i].query.len + chat->turns[i].answer.len;
+    finish(&r);
+    return rc;
+}
+
+/* Items of a response that are no messages are calls of tools and what came of them. */
+static int check_items(struct reader *r, const json_t *items)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(items, i, item)
+    {
+        const json_t *type = json_object_get(item, "type");
+        char param[64], quoted[COG_API_QUOTE];
+
+        if (!type || json_is_null(type))
+            continue;
+        snprintf(param, sizeof(param), "%s[%zu].type", r->chat->field, i);
+        if (!json_is_string(type))
+            return cog_field_type_error(r->err, param, "a string", type);
+        if (strcmp(json_string_value(type), "message") != 0)
+            return cog_api_error_set(
+                r->err, COG_API_UNSUPPORTED_VALUE, param,
+                "Unsupported value: items of type %s are not accepted, only 'message'.",
+                cog_api_quote(quoted, json_string_value(type), json_string_length(type)));
+    }
+    return 0;
+}
+
+static int read_input(struct reader *r, const json_t *input)
+{
+    cog_buf text = { 0 };
+
+    if (json_is_array(input))
+        return check_items(r, input) < 0 ? COG_EINVAL : read_all(r, input);
+    if (!json_is_string(input))
+        return cog_field_type_error(r->err, r->chat->field, "a string or an array of items", input);
+    cog_buf_add(&text, json_string_value(input), json_string_length(input));
+    place(r, ROLE_USER, &text, 0);
+    place_system(r);
+    cog_buf_fini(&text);
+    return 0;
+}
+
+int cog_chat_input_read(cog_chat *chat, const json_t *instructions, const json_t *input,
+                        const cog_chat_options *opt, cog_api_error *err)
+{
+    struct reader r = { .chat = chat, .opt = opt, .err = err };
+    int rc;
+
+    join(&r.system, "\n", json_string_value(instructions), json_string_length(instructions));
+    rc = read_input(&r, input);
+    finish(&r);
     return rc;
 }

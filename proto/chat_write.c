@@ -26,7 +26,7 @@ void cog_chat_stream_init(cog_answer_stream *st, const cog_answer_head *head, bo
                            continuous_usage);
 }
 
-void cog_chat_stream_role(cog_buf *out, const cog_answer_stream *st, int choice,
+void cog_chat_stream_role(cog_buf *out, cog_answer_stream *st, int choice,
                           const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
@@ -37,7 +37,7 @@ void cog_chat_stream_role(cog_buf *out, const cog_answer_stream *st, int choice,
     cog_answer_chunk_end(out, st, usage, false);
 }
 
-void cog_chat_stream_text(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
+void cog_chat_stream_text(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
                           size_t len, const cog_buf *logprobs, const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
@@ -49,7 +49,7 @@ void cog_chat_stream_text(cog_buf *out, const cog_answer_stream *st, int choice,
     cog_answer_chunk_end(out, st, usage, false);
 }
 
-void cog_chat_stream_finish(cog_buf *out, const cog_answer_stream *st, int choice,
+void cog_chat_stream_finish(cog_buf *out, cog_answer_stream *st, int choice,
                             const cog_answer_choice *finished, const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);

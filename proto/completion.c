@@ -33,6 +33,7 @@ static const cog_field fields[] = {
       .use = COG_FIELD_CUSTOM,
       .schema = "'maxLength':0" },
     { .name = "logprobs", .kind = COG_FIELD_INT, .offset = AT(logprobs), .max = 20 },
+    COG_IGNORED_FIELD("metadata"),
     { .name = "add_special_tokens", .kind = COG_FIELD_BOOL, .use = COG_FIELD_REFUSE, .off = 1 },
 };
 

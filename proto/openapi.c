@@ -48,12 +48,13 @@ static const char *const json_type[] = {
     [COG_FIELD_STRING] = "string", [COG_FIELD_ARRAY] = "array", [COG_FIELD_OBJECT] = "object",
 };
 
-static void write_range(cog_buf *out, const cog_field *f, const cog_openapi_server *s)
+/* max_n: of the choices of one request. */
+static void write_range(cog_buf *out, const cog_field *f, int max_n)
 {
     double max = f->max;
 
-    if (strcmp(f->name, "n") == 0 && s->max_n < max)
-        max = s->max_n;
+    if (strcmp(f->name, "n") == 0 && max_n < max)
+        max = max_n;
     if (f->kind == COG_FIELD_STRING && f->max > 0)
         cog_buf_printf(out, ",\"maxLength\":%.0f", f->max);
     if (f->kind != COG_FIELD_INT && f->kind != COG_FIELD_NUMBER)
@@ -65,7 +66,7 @@ static void write_range(cog_buf *out, const cog_field *f, const cog_openapi_serv
         put(out, ",'minimum':-9223372036854775808,'maximum':9223372036854775807");
 }
 
-static void write_value(cog_buf *out, const cog_field *f, const cog_openapi_server *s)
+static void write_value(cog_buf *out, const cog_field *f, int max_n)
 {
     const char *more = f->schema ? f->schema : "";
 
@@ -78,7 +79,7 @@ static void write_value(cog_buf *out, const cog_field *f, const cog_openapi_serv
     put(out, f->is_required ? "{'type':'" : "{'type':['");
     cog_buf_puts(out, json_type[f->kind]);
     put(out, f->is_required ? "'" : "','null']");
-    write_range(out, f, s);
+    write_range(out, f, max_n);
     if (*more)
         cog_buf_puts(out, ",");
     put(out, more);
@@ -111,8 +112,7 @@ static void write_refused(cog_buf *out, const cog_field *f)
     }
 }
 
-static void write_fields(cog_buf *out, const cog_field_table *table, const cog_openapi_server *s,
-                         bool *is_first)
+static void write_fields(cog_buf *out, const cog_field_table *table, int max_n, bool *is_first)
 {
     for (int i = 0; i < table->n; i++) {
         const cog_field *f = &table->fields[i];
@@ -124,7 +124,7 @@ static void write_fields(cog_buf *out, const cog_field_table *table, const cog_o
         else if (f->use == COG_FIELD_REFUSE)
             write_refused(out, f);
         else
-            write_value(out, f, s);
+            write_value(out, f, max_n);
     }
 }
 
@@ -153,7 +153,7 @@ static void write_request(cog_buf *out, const cog_openapi_request *r, const cog_
     write_required(out, r);
     put(out, ",'properties':{");
     for (int t = 0; t < 2 && r->tables[t]; t++)
-        write_fields(out, r->tables[t], s, &is_first);
+        write_fields(out, r->tables[t], r->has_one_choice ? 1 : s->max_n, &is_first);
     cog_buf_puts(out, "}");
     if (s->has_strict && !r->takes_unknown)
         put(out, ",'additionalProperties':false");
@@ -277,6 +277,22 @@ static void write_unready(cog_buf *out, const char *schema)
     cog_buf_puts(out, "]}}}}");
 }
 
+static void write_stream(cog_buf *out, const cog_openapi_operation *op)
+{
+    put(out, ",'text/event-stream':{'schema':{'type':'string','description':");
+    put(out,
+        op->has_named_events ? "'Events with names.'" : "'Events, the last of which is [DONE].'");
+    put(out, "},'x-event':{'anyOf':[");
+    put_ref(out, "schemas", op->chunk);
+    if (!op->has_named_events) {
+        cog_buf_puts(out, ",");
+        put_ref(out, "schemas", "Error500");
+        cog_buf_puts(out, ",");
+        put_ref(out, "schemas", "Error504");
+    }
+    cog_buf_puts(out, "]}}");
+}
+
 static void write_success(cog_buf *out, const cog_openapi_route *r, const cog_openapi_operation *op)
 {
     put(out, "'200':{'description':'The answer.',");
@@ -295,16 +311,8 @@ static void write_success(cog_buf *out, const cog_openapi_route *r, const cog_op
     } else {
         put(out, "'text/plain':{'schema':{'type':'string'}}");
     }
-    if (op->chunk) {
-        put(out, ",'text/event-stream':{'schema':{'type':'string',"
-                 "'description':'Events, the last of which is [DONE].'},'x-event':{'anyOf':[");
-        put_ref(out, "schemas", op->chunk);
-        cog_buf_puts(out, ",");
-        put_ref(out, "schemas", "Error500");
-        cog_buf_puts(out, ",");
-        put_ref(out, "schemas", "Error504");
-        cog_buf_puts(out, "]}}");
-    }
+    if (op->chunk)
+        write_stream(out, op);
     cog_buf_puts(out, "}}");
 }
 

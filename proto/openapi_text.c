@@ -3,6 +3,7 @@
 #include "proto/chat.h"
 #include "proto/completion.h"
 #include "proto/params.h"
+#include "proto/responses.h"
 #include "proto/tokenize.h"
 
 #include <stddef.h>
@@ -32,6 +33,20 @@ const cog_openapi_operation cog_openapi_operations[] = {
       .request = "CompletionRequest",
       .response = "Completion",
       .chunk = "CompletionChunk",
+      .has_model = true },
+    { .path = "/v1/responses",
+      .id = "createResponse",
+      .summary = "Answers a conversation in the form of the Responses API; nothing is kept.",
+      .request = "ResponseRequest",
+      .response = "Response",
+      .chunk = "ResponseEvent",
+      .has_named_events = true,
+      .has_model = true },
+    { .path = "/v1/responses/input_tokens",
+      .id = "countResponseTokens",
+      .summary = "How many tokens the prompt of a response has.",
+      .request = "ResponseRequest",
+      .response = "InputTokens",
       .has_model = true },
     { .path = "/v1/tokenize",
       .id = "tokenize",
@@ -111,6 +126,16 @@ const cog_openapi_request cog_openapi_requests[] = {
               "'prompts':'Not more prompts than the queue has places.',"
               "'echo':'Not with logprobs.',"
               "'max_tokens':'0 only with echo.'}" },
+    { .name = "ResponseRequest",
+      .tables = { &cog_params_fields, &cog_responses_fields },
+      .has_one_choice = true,
+      .more = ",'x-rules':{" RULES_OF_ALL ","
+              "'turns':'Beside system and developer, the first and the last message are of a "
+              "user.',"
+              "'pictures':'Not more pictures than the model takes, each a JPEG, PNG, WebP or GIF "
+              "file in a data URL, or where this server brings it from.',"
+              "'top_logprobs':'Needs message.output_text.logprobs in include.',"
+              "'tools':'With tools tool_choice is none.'}" },
     { .name = "TokenizeRequest",
       .tables = { &cog_tokenize_fields, NULL },
       .more = ",'oneOf':["
@@ -135,9 +160,6 @@ const cog_openapi_schema cog_openapi_schemas[] = {
     { "Milliseconds", "{'type':'number','minimum':0}" },
     { "Byte", "{'type':'integer','minimum':0,'maximum':255}" },
     { "StopString", "{'type':'string','minLength':1,'maxLength':256}" },
-    { "TextPart",
-      "{'type':'object','required':['type','text'],'properties':{'type':{'enum':['text']},"
-      "'text':{'type':'string'}}}" },
     { "UserTextPart",
       "{'type':'object','required':['type','text'],'properties':{'type':{'enum':['text',"
       "'input_text']},'text':{'type':'string'}}}" },
@@ -160,7 +182,7 @@ const cog_openapi_schema cog_openapi_schemas[] = {
     { "SystemMessage", "{'type':'object','required':['role','content'],"
                        "'properties':{'role':{'enum':['system','developer']},"
                        "'content':{'anyOf':[{'type':'string'},{'type':'array','minItems':1,"
-                       "'items':{'anyOf':[@TextPart]}}]},'tool_calls':{'maxItems':0}}}" },
+                       "'items':{'anyOf':[@UserTextPart]}}]},'tool_calls':{'maxItems':0}}}" },
     { "UserMessage", "{'type':'object','required':['role','content'],"
                      "'properties':{'role':{'enum':['user']},'content':{'anyOf':[{'type':'string'},"
                      "{'type':'array','minItems':1,'items':{'anyOf':[@UserTextPart,@ImagePart,"
@@ -170,6 +192,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'content':{'anyOf':[{'type':'string'},{'type':'null'},{'type':'array','minItems':1,"
       "'items':{'anyOf':[@AnswerTextPart,@RefusalPart]}}]},'tool_calls':{'maxItems':0}}}" },
     { "Message", "{'anyOf':[@SystemMessage,@UserMessage,@AssistantMessage]}" },
+    { "InputItem", "{'type':'object','properties':{'type':{'enum':['message',null]}},"
+                   "'allOf':[@Message]}" },
 
     { "ChatCompletion",
       "{'type':'object','required':['id','object','created','model','system_fingerprint',"
@@ -230,6 +254,81 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},'finish_reason':{'enum':['stop','"
       "length',null]},'stop_reason':{'type':['string',"
       "'integer','null']}}}" },
+    { "Response",
+      "{'type':'object','required':['id','object','created_at','status','error',"
+      "'incomplete_details','model','output','usage','instructions','max_output_tokens',"
+      "'metadata','temperature','top_p','top_logprobs','tool_choice','user','text','background',"
+      "'max_tool_calls','parallel_tool_calls','previous_response_id','reasoning','store','tools',"
+      "'truncation'],'properties':{'id':{'type':'string'},'object':{'const':'response'},"
+      "'created_at':@Count,'status':{'enum':['in_progress','completed','incomplete','failed']},"
+      "'error':{'anyOf':[@ResponseError,{'type':'null'}]},'incomplete_details':{'anyOf':["
+      "@IncompleteDetails,{'type':'null'}]},'model':{'type':'string'},'output':{'type':'array',"
+      "'maxItems':1,'items':@OutputItem},'usage':{'anyOf':[@ResponseUsage,{'type':'null'}]},"
+      "'metrics':@Metrics,'instructions':{'type':['string','null']},"
+      "'max_output_tokens':{'type':['number','null']},'metadata':{'type':'object',"
+      "'additionalProperties':{'type':'string'}},'temperature':{'type':'number'},"
+      "'top_p':{'type':'number'},'top_logprobs':{'type':'number'},'tool_choice':{'enum':['none',"
+      "'auto']},'user':{'type':['string','null']},'text':@ResponseText,"
+      "'background':{'const':false},'max_tool_calls':{'type':'null'},"
+      "'parallel_tool_calls':{'const':false},'previous_response_id':{'type':'null'},"
+      "'reasoning':@Reasoning,'store':{'const':false},'tools':{'type':'array','maxItems':0},"
+      "'truncation':{'const':'disabled'}}}" },
+    { "ResponseError", "{'type':'object','required':['code','message'],"
+                       "'properties':{'code':{'type':'string'},'message':{'type':'string'}}}" },
+    { "IncompleteDetails", "{'type':'object','required':['reason'],"
+                           "'properties':{'reason':{'const':'max_output_tokens'}}}" },
+    { "ResponseText", "{'type':'object','required':['format'],"
+                      "'properties':{'format':{'type':'object'}}}" },
+    { "Reasoning", "{'type':'object','required':['effort','summary'],"
+                   "'properties':{'effort':{'type':'null'},'summary':{'type':'null'}}}" },
+    { "OutputItem", "{'type':'object','required':['type','id','status','role','content'],"
+                    "'properties':{'type':{'const':'message'},'id':{'type':'string'},"
+                    "'status':{'enum':['in_progress','completed','incomplete']},"
+                    "'role':{'const':'assistant'},'content':{'type':'array','maxItems':1,"
+                    "'items':@OutputText}}}" },
+    { "OutputText", "{'type':'object','required':['type','text','annotations','logprobs'],"
+                    "'properties':{'type':{'const':'output_text'},'text':{'type':'string'},"
+                    "'annotations':{'type':'array','maxItems':0},'logprobs':{'type':'array',"
+                    "'items':@TokenLogprob}}}" },
+    { "ResponseUsage",
+      "{'type':'object','required':['input_tokens','input_tokens_details','output_tokens',"
+      "'output_tokens_details','total_tokens'],'properties':{'input_tokens':@Count,"
+      "'input_tokens_details':{'type':'object','required':['cached_tokens','image_tokens',"
+      "'text_tokens'],'properties':{'cached_tokens':@Count,'image_tokens':@Count,"
+      "'text_tokens':@Count}},'output_tokens':@Count,'output_tokens_details':{'type':'object',"
+      "'required':['reasoning_tokens'],'properties':{'reasoning_tokens':@Count}},"
+      "'total_tokens':@Count}}" },
+    { "ResponseEvent", "{'anyOf':[@StateEvent,@ItemEvent,@PartEvent,@DeltaEvent,@DoneEvent,"
+                       "@ErrorEvent]}" },
+    { "StateEvent", "{'type':'object','required':['type','sequence_number','response'],"
+                    "'properties':{'type':{'enum':['response.created','response.in_progress',"
+                    "'response.completed','response.incomplete','response.failed']},"
+                    "'sequence_number':@Count,'response':@Response}}" },
+    { "ItemEvent", "{'type':'object','required':['type','sequence_number','output_index','item'],"
+                   "'properties':{'type':{'enum':['response.output_item.added',"
+                   "'response.output_item.done']},'sequence_number':@Count,'output_index':@Count,"
+                   "'item':@OutputItem}}" },
+    { "PartEvent",
+      "{'type':'object','required':['type','sequence_number','output_index','content_index',"
+      "'item_id','part'],'properties':{'type':{'enum':['response.content_part.added',"
+      "'response.content_part.done']},'sequence_number':@Count,'output_index':@Count,"
+      "'content_index':@Count,'item_id':{'type':'string'},'part':@OutputText}}" },
+    { "DeltaEvent",
+      "{'type':'object','required':['type','sequence_number','output_index','content_index',"
+      "'item_id','delta','logprobs'],'properties':{'type':{'const':'response.output_text.delta'},"
+      "'sequence_number':@Count,'output_index':@Count,'content_index':@Count,"
+      "'item_id':{'type':'string'},'delta':{'type':'string'},'logprobs':{'type':'array',"
+      "'items':@TokenLogprob}}}" },
+    { "DoneEvent",
+      "{'type':'object','required':['type','sequence_number','output_index','content_index',"
+      "'item_id','text','logprobs'],'properties':{'type':{'const':'response.output_text.done'},"
+      "'sequence_number':@Count,'output_index':@Count,'content_index':@Count,"
+      "'item_id':{'type':'string'},'text':{'type':'string'},'logprobs':{'type':'array',"
+      "'items':@TokenLogprob}}}" },
+    { "ErrorEvent", "{'type':'object','required':['type','sequence_number','code','message',"
+                    "'param'],'properties':{'type':{'const':'error'},'sequence_number':@Count,"
+                    "'code':{'type':'string'},'message':{'type':'string'},'param':{'type':["
+                    "'string','null']}}}" },
     { "Grounding", "{'type':'object','required':['phrase','start','end','boxes'],"
                    "'properties':{'phrase':{'type':'string'},'start':@Count,'end':@Count,"
                    "'boxes':{'type':'array','items':@Box}}}" },

@@ -9,17 +9,19 @@
 
 typedef struct cog_openapi_operation {
     const char *path, *id, *summary;
-    const char *request;  /* name of its body's schema; NULL: has none */
-    const char *response; /* of its answer's; NULL: plain text */
-    const char *chunk;    /* of a stream's events; NULL: does not stream */
-    const char *unready;  /* of a 503 that is no error of the API; NULL: there is none */
-    bool has_model;       /* 404 when it is another one */
+    const char *request;   /* name of its body's schema; NULL: has none */
+    const char *response;  /* of its answer's; NULL: plain text */
+    const char *chunk;     /* of a stream's events; NULL: does not stream */
+    bool has_named_events; /* the stream's events have names, errors are among the chunks */
+    const char *unready;   /* of a 503 that is no error of the API; NULL: there is none */
+    bool has_model;        /* 404 when it is another one */
 } cog_openapi_operation;
 
 typedef struct cog_openapi_request {
     const char *name;
     const cog_field_table *tables[2]; /* the second may be NULL */
     const char *more;                 /* members of its schema, each with a comma before it */
+    bool has_one_choice;              /* n is 1 */
     bool takes_unknown;               /* also on a server that refuses unknown fields elsewhere */
 } cog_openapi_request;
 

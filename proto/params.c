@@ -110,7 +110,6 @@ static const cog_field fields[] = {
     COG_REFUSED_FIELD("ebnf", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
     COG_REFUSED_FIELD("grammar", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
 
-    COG_IGNORED_FIELD("metadata"),
     COG_IGNORED_FIELD("store"),
     COG_IGNORED_FIELD("service_tier"),
     COG_IGNORED_FIELD("safety_identifier"),

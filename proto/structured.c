@@ -113,6 +113,12 @@ static bool is_name(const char *name)
     return n >= 1 && n <= MAX_NAME && !name[n];
 }
 
+/* The words of a field that has the form of response_format. */
+typedef struct format_field {
+    const char *param, *type, *schema;
+    int (*read_named)(reader *r, const json_t *v);
+} format_field;
+
 static int read_named_schema(reader *r, const json_t *v)
 {
     const json_t *named = get(v, "json_schema"), *schema;
@@ -133,27 +139,43 @@ static int read_named_schema(reader *r, const json_t *v)
     return set(r, COG_STRUCTURED_OBJECT, NULL, 0, "response_format");
 }
 
-static int read_response_format(reader *r, const json_t *root)
+/* That of a response, which has name and schema beside the type. */
+static int read_flat_schema(reader *r, const json_t *v)
 {
-    const json_t *v = get(root, "response_format");
+    const json_t *schema = get(v, "schema");
+
+    if (!is_name(json_string_value(get(v, "name"))))
+        return fail(r, "text.format.name", "1 to 64 letters, digits, '_' and '-' are needed");
+    if (schema)
+        return read_schema(r, schema, "text.format.schema");
+    return set(r, COG_STRUCTURED_OBJECT, NULL, 0, "text.format");
+}
+
+static int read_format(reader *r, const json_t *v, const format_field *f)
+{
     const char *type = v ? json_string_value(get(v, "type")) : "text";
     char quoted[COG_API_QUOTE];
 
     if (!type)
-        return fail(r, "response_format.type", "it must be a string");
+        return fail(r, f->type, "it must be a string");
     if (strcmp(type, "text") == 0)
         return 0;
     if (strcmp(type, "json_schema") == 0)
-        return read_named_schema(r, v);
+        return f->read_named(r, v);
     if (strcmp(type, "json_object") != 0)
-        return cog_api_error_set(r->err, COG_API_INVALID_VALUE, "response_format.type",
-                                 "Invalid 'response_format.type': %s. Supported values are 'text', "
-                                 "'json_object' and 'json_schema'.",
-                                 cog_api_quote(quoted, type, strlen(type)));
+        return cog_api_error_set(r->err, COG_API_INVALID_VALUE, f->type,
+                                 "Invalid '%s': %s. Supported values are 'text', 'json_object' "
+                                 "and 'json_schema'.",
+                                 f->type, cog_api_quote(quoted, type, strlen(type)));
     if (get(v, "schema"))
-        return read_schema(r, get(v, "schema"), "response_format.schema");
-    return set(r, COG_STRUCTURED_OBJECT, NULL, 0, "response_format");
+        return read_schema(r, get(v, "schema"), f->schema);
+    return set(r, COG_STRUCTURED_OBJECT, NULL, 0, f->param);
 }
+
+static const format_field response_format = { "response_format", "response_format.type",
+                                              "response_format.schema", read_named_schema };
+static const format_field text_format = { "text.format", "text.format.type", "text.format.schema",
+                                          read_flat_schema };
 
 /* ------------------------------------------------------------------ the others */
 
@@ -216,7 +238,8 @@ int cog_structured_read(cog_structured *out, const json_t *root, cog_api_error *
     reader r = { out, err };
 
     *out = (cog_structured){ 0 };
-    if (read_response_format(&r, root) < 0 || read_structured_outputs(&r, root) < 0)
+    if (read_format(&r, get(root, "response_format"), &response_format) < 0 ||
+        read_structured_outputs(&r, root) < 0)
         return COG_EINVAL;
     for (int i = 0; i < N_FIELDS; i++) {
         const json_t *v = fields[i].name ? get(root, fields[i].name) : NULL;
@@ -224,6 +247,13 @@ int cog_structured_read(cog_structured *out, const json_t *root, cog_api_error *
             return COG_EINVAL;
     }
     return 0;
+}
+
+int cog_structured_read_text(cog_structured *out, const json_t *format, cog_api_error *err)
+{
+    reader r = { out, err };
+
+    return read_format(&r, format, &text_format);
 }
 
 void cog_structured_fini(cog_structured *s)

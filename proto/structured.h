@@ -1,6 +1,7 @@
 /* structured.h - the form that a request wants its answers to have, in the words of several APIs:
  * response_format (OpenAI, llama.cpp), structured_outputs and guided_json, guided_regex,
- * guided_choice (vLLM), json_schema and regex (SGLang, llama.cpp). Pure. */
+ * guided_choice (vLLM), json_schema and regex (SGLang, llama.cpp), text.format (OpenAI's
+ * responses). Pure. */
 #ifndef COG_PROTO_STRUCTURED_H
 #define COG_PROTO_STRUCTURED_H
 
@@ -28,6 +29,8 @@ typedef struct cog_structured {
 
 /* At most one of the fields may say something. COG_EINVAL; *out is as valid for fini. */
 int cog_structured_read(cog_structured *out, const struct json_t *root, cog_api_error *err);
+/* What a response's text.format, an object or NULL, adds to that. */
+int cog_structured_read_text(cog_structured *out, const struct json_t *format, cog_api_error *err);
 void cog_structured_fini(cog_structured *s);
 
 #endif

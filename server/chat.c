@@ -1,30 +1,20 @@
 /* chat.c - POST /v1/chat/completions: what its body means. How its answer looks is
  * proto/chat_write.h's, the rest of its life generate.h's. */
-#include "base/alloc.h"
 #include "base/err.h"
 #include "proto/chat_write.h"
+#include "server/chat_job.h"
 #include "server/chat_prompt.h"
-#include "server/generate.h"
 
-typedef struct chat_job {
-    cog_generate_job job;
-    cog_chat chat;
-} chat_job;
-
-static int understand(cog_generate_job *j)
+int cog_chat_job_take(cog_generate_job *j)
 {
-    cog_chat *c = &((chat_job *)(void *)j)->chat;
-    cog_exchange *x = j->x;
-    cog_server *s = x->server;
-    cog_chat_options opt = cog_chat_prompt_options(s, j->nonce);
+    cog_chat *c = &((cog_chat_job *)(void *)j)->chat;
+    cog_server *s = j->x->server;
 
-    if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) < 0 ||
-        cog_chat_init(c, x->body.data ? x->body.data : "", x->body.len, &opt, &j->err) < 0 ||
-        cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0 ||
+    if (cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0 ||
         cog_picture_source_check(&j->source, &c->picture, &s->cfg, &j->err) < 0)
         return COG_EINVAL;
     cog_generate_make_requests(j, 1);
-    if (cog_chat_prompt_build(&j->requests[0]->prompt, s, c, x->id, &j->err) < 0 ||
+    if (cog_chat_prompt_build(&j->requests[0]->prompt, s, c, j->x->id, &j->err) < 0 ||
         cog_generate_set_length(j, j->requests[0], cog_chat_max_tokens(c)) < 0)
         return COG_EINVAL;
     j->picture = c->picture.kind == COG_PICTURE_NONE ? NULL : &c->picture;
@@ -36,23 +26,35 @@ static int understand(cog_generate_job *j)
     return cog_generate_take_params(j, &c->params);
 }
 
-static void release(cog_generate_job *j)
+void cog_chat_job_release(cog_generate_job *j)
 {
-    cog_chat_release(&((chat_job *)(void *)j)->chat);
+    cog_chat_release(&((cog_chat_job *)(void *)j)->chat);
     j->request_id = NULL;
 }
 
-static void fini(cog_generate_job *j)
+void cog_chat_job_fini(cog_generate_job *j)
 {
-    cog_chat_fini(&((chat_job *)(void *)j)->chat);
+    cog_chat_fini(&((cog_chat_job *)(void *)j)->chat);
+}
+
+static int understand(cog_generate_job *j)
+{
+    cog_chat *c = &((cog_chat_job *)(void *)j)->chat;
+    const cog_buf *body = &j->x->body;
+    cog_chat_options opt = cog_chat_prompt_options(j->x->server, j->nonce);
+
+    if (cog_chat_prompt_nonce(j->nonce, j->x->id, &j->err) < 0 ||
+        cog_chat_init(c, body->data ? body->data : "", body->len, &opt, &j->err) < 0)
+        return COG_EINVAL;
+    return cog_chat_job_take(j);
 }
 
 static const cog_generate_form form = {
-    .size = sizeof(chat_job),
+    .size = sizeof(cog_chat_job),
     .prompt = "messages",
     .understand = understand,
-    .release = release,
-    .fini = fini,
+    .release = cog_chat_job_release,
+    .fini = cog_chat_job_fini,
     .write = cog_chat_write_response,
     .stream_init = cog_chat_stream_init,
     .stream_role = cog_chat_stream_role,

@@ -84,7 +84,7 @@ int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, con
                           cog_api_error *err)
 {
     cog_turn *turns = cog_array(cog_turn, (size_t)c->n_turns);
-    cog_prompt_parts parts = { .field = "messages",
+    cog_prompt_parts parts = { .field = c->field,
                                .form = template_of(&s->cfg, c->form),
                                .turns = turns,
                                .n_turns = c->n_turns,

@@ -204,6 +204,14 @@ static void reply_with(cog_exchange *x, const cog_api_error *err)
         cog_reply_header(r, "Connection", "close");
 }
 
+static void fail_stream(cog_exchange *x, const cog_api_error *err)
+{
+    cog_buf_puts(&x->out, "data: ");
+    cog_api_error_write(&x->out, err);
+    cog_buf_puts(&x->out, "\n\n");
+    cog_sse_done(&x->out);
+}
+
 void cog_exchange_fail(cog_exchange *x, const cog_api_error *err)
 {
     if (x->is_gone || x->is_stream_done || x->reply.status)
@@ -217,10 +225,10 @@ void cog_exchange_fail(cog_exchange *x, const cog_api_error *err)
         cog_exchange_reply(x);
         return;
     }
-    cog_buf_puts(&x->out, "data: ");
-    cog_api_error_write(&x->out, err);
-    cog_buf_puts(&x->out, "\n\n");
-    cog_sse_done(&x->out);
+    if (x->route->fail_stream)
+        x->route->fail_stream(x, err);
+    else
+        fail_stream(x, err);
     x->is_stream_done = true;
     x->answered = cog_api_error_status(err->code);
     cog_exchange_send(x);

@@ -229,6 +229,7 @@ void cog_generate_fini(cog_exchange *x)
     cog_free(j->choices);
     cog_free(j->pace);
     cog_buf_fini(&j->ignored);
+    cog_buf_fini(&j->echo);
     cog_answer_stream_fini(&j->writer);
     cog_free(j);
     x->job = NULL;

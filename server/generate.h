@@ -51,12 +51,17 @@ typedef struct cog_generate_form {
      * one, comes first for each choice, text as often as it grows, finish last. */
     void (*stream_init)(cog_answer_stream *st, const cog_answer_head *head, bool include_usage,
                         bool continuous_usage);
-    void (*stream_role)(cog_buf *out, const cog_answer_stream *st, int choice,
+    void (*stream_role)(cog_buf *out, cog_answer_stream *st, int choice,
                         const cog_answer_usage *usage);
-    void (*stream_text)(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
+    void (*stream_text)(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
                         size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
-    void (*stream_finish)(cog_buf *out, const cog_answer_stream *st, int choice,
+    void (*stream_finish)(cog_buf *out, cog_answer_stream *st, int choice,
                           const cog_answer_choice *finished, const cog_answer_usage *usage);
+    /* NULL: cog_answer_stream_end. */
+    void (*stream_end)(cog_buf *out, cog_answer_stream *st, const cog_answer_choice *choices,
+                       const cog_answer_usage *usage);
+    bool
+        ends_whole; /* finish and end of a stream repeat the text and what was told of its tokens */
 } cog_generate_form;
 
 /* Owned by its exchange, as x->job. */
@@ -82,6 +87,7 @@ struct cog_generate_job {
     bool has_logprobs;          /* and these */
     const char *request_id;     /* from the body, checked; the route's. NULL: none */
     cog_buf ignored;            /* for x-ignored-parameters */
+    cog_buf echo;               /* what the answer repeats; the route's form knows how */
     cog_grounding_view boxes;   /* how to tell them; the size is known when the picture is */
     cog_answer_choice *choices; /* [n_requests * n]; a text they have already begins the answer */
     cog_pace *pace;             /* [n_requests * n] */
@@ -147,6 +153,8 @@ void cog_generate_answer_known(cog_generate_job *j);
 void cog_generate_add_logprobs(cog_answer_choice *c, const cog_generate_job *j,
                                const cog_event *ev);
 
+/* generate_events.c. Loop. What a stream begins with, unless it has; to be sent by the caller. */
+void cog_generate_begin_stream(cog_generate_job *j);
 /* generate_events.c. Loop. An event of the engine for one of this exchange's requests. */
 void cog_generate_on_event(cog_exchange *x, const cog_event *ev);
 

@@ -26,12 +26,13 @@ static cog_answer_head head_of(const cog_generate_job *j)
                               .model = s->cfg.served_names[0],
                               .fingerprint = cog_status_fingerprint(s),
                               .image_width = has_boxes ? j->boxes.width : 0,
-                              .image_height = has_boxes ? j->boxes.height : 0 };
+                              .image_height = has_boxes ? j->boxes.height : 0,
+                              .echo = &j->echo };
 }
 
 /* The roles go out together with the first token: a chunk before it would make the time to first
  * token that clients measure a lie. */
-static void begin_stream(cog_generate_job *j)
+void cog_generate_begin_stream(cog_generate_job *j)
 {
     cog_answer_head head = head_of(j);
 
@@ -57,27 +58,45 @@ static void count_token(cog_generate_job *j, int choice, const cog_event *ev)
     cog_metrics_gap(&j->x->server->metrics, gap_ns, ev->n_tokens - is_first);
 }
 
+/* The entries of a list from a byte on. */
+static cog_buf entries_from(const cog_buf *logprobs, size_t start)
+{
+    size_t skip = start && logprobs->len > start ? start + 1 : start; /* the comma before them */
+
+    return (cog_buf){ .data = logprobs->data ? logprobs->data + skip : NULL,
+                      .len = logprobs->len - skip };
+}
+
+/* start: of what this event added to the log-probabilities. */
+static void stream_text(cog_generate_job *j, int choice, const cog_event *ev, size_t start)
+{
+    cog_buf *kept = j->choices[choice].logprobs;
+    cog_buf added = entries_from(kept, start);
+    const cog_buf *logprobs = j->form->ends_whole ? &added : kept;
+
+    cog_generate_begin_stream(j);
+    if (ev->text_len)
+        j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len,
+                             j->has_logprobs ? logprobs : NULL, &j->usage);
+    for (int i = 0; !j->form->ends_whole && i < COG_LOGPROB_COLUMNS; i++)
+        cog_buf_clear(&kept[i]);
+    cog_exchange_send(j->x);
+}
+
 static void on_text(cog_generate_job *j, int choice, const cog_event *ev)
 {
     cog_answer_choice *c = &j->choices[choice];
-    cog_buf *logprobs = j->has_logprobs ? c->logprobs : NULL;
+    size_t start = c->logprobs[0].len;
 
     count_token(j, choice, ev);
     j->usage.completion_tokens += ev->n_tokens;
-    if (logprobs)
+    if (j->has_logprobs)
         cog_generate_add_logprobs(c, j, ev);
-    if (j->stream) {
-        begin_stream(j);
-        if (ev->text_len)
-            j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len, logprobs,
-                                 &j->usage);
-        for (int i = 0; logprobs && i < COG_LOGPROB_COLUMNS; i++)
-            cog_buf_clear(&logprobs[i]);
-        cog_exchange_send(j->x);
-    }
+    if (j->stream)
+        stream_text(j, choice, ev, start);
     c->told_bytes += ev->text_len;
     c->told_chars += cog_utf8_count(ev->text, ev->text_len);
-    if (!j->stream || j->boxes.format != COG_GROUNDING_OFF)
+    if (!j->stream || j->form->ends_whole || j->boxes.format != COG_GROUNDING_OFF)
         cog_buf_add(&c->text, ev->text, ev->text_len);
 }
 
@@ -95,7 +114,7 @@ static void find_boxes(cog_generate_job *j, cog_answer_choice *c)
 /* The last chunk tells the metrics, which only the END has. */
 static bool is_finish_late(const cog_generate_job *j)
 {
-    return j->has_metrics && !j->include_usage;
+    return j->has_metrics && !j->include_usage && !j->form->stream_end;
 }
 
 static void write_finish(cog_generate_job *j, int choice)
@@ -115,7 +134,7 @@ static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
     find_boxes(j, c);
     if (!j->stream || is_finish_late(j))
         return;
-    begin_stream(j);
+    cog_generate_begin_stream(j);
     write_finish(j, choice);
     cog_exchange_send(j->x);
 }
@@ -175,10 +194,13 @@ static void answer(cog_generate_job *j)
         answer_whole(j);
         return;
     }
-    begin_stream(j);
+    cog_generate_begin_stream(j);
     if (is_finish_late(j))
         write_finish(j, 0);
-    cog_answer_stream_end(&x->out, &j->writer, &j->usage);
+    if (j->form->stream_end)
+        j->form->stream_end(&x->out, &j->writer, j->choices, &j->usage);
+    else
+        cog_answer_stream_end(&x->out, &j->writer, &j->usage);
     x->is_stream_done = true;
     cog_exchange_send(x);
 }
@@ -245,7 +267,7 @@ void cog_generate_answer_known(cog_generate_job *j)
         j->choices[i].finish = "length";
         if (!j->stream)
             continue;
-        begin_stream(j);
+        cog_generate_begin_stream(j);
         write_finish(j, i);
     }
     j->x->record.is_length = true;

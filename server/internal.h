@@ -95,6 +95,8 @@ typedef struct cog_route {
     bool is_work;                   /* asks for an answer: queued, counted, limited by key */
     void (*begin)(cog_exchange *x); /* the request is complete: reply now or later */
     void (*fini)(cog_exchange *x);  /* frees x->job; NULL: has none */
+    /* Ends x->out, a stream that has begun, with an error; NULL: as OpenAI's chats do. */
+    void (*fail_stream)(cog_exchange *x, const cog_api_error *err);
     void (*cancel)(
         cog_exchange *x); /* the client left, or the server gave up; NULL: nothing runs */
 } cog_route;
@@ -317,10 +319,15 @@ void cog_chat_begin(cog_exchange *x);
 /* completions.c */
 void cog_completions_begin(cog_exchange *x);
 
+/* responses.c */
+void cog_responses_begin(cog_exchange *x);
+void cog_responses_fail_stream(cog_exchange *x, const cog_api_error *err);
+
 /* tokens.c */
 void cog_tokens_tokenize(cog_exchange *x);
 void cog_tokens_detokenize(cog_exchange *x);
-void cog_tokens_count(cog_exchange *x);
+void cog_tokens_count(cog_exchange *x);          /* of a chat */
+void cog_tokens_count_response(cog_exchange *x); /* of what a response answers */
 void cog_tokens_fini(cog_exchange *x);
 
 /* admin.c */

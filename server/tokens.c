@@ -1,10 +1,12 @@
-/* tokens.c - POST /tokenize and /detokenize: text to ids and back, and how many tokens a chat would
- * take, on a worker. No picture is looked at: it has the model's constant number of tokens. */
+/* tokens.c - POST /tokenize and /detokenize: text to ids and back, and how many tokens a chat or a
+ * response would take, on a worker. No picture is looked at: it has the model's constant number of
+ * tokens. */
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "proto/json_write.h"
+#include "proto/responses.h"
 #include "proto/tokenize.h"
 #include "server/chat_prompt.h"
 #include "server/internal.h"
@@ -12,12 +14,16 @@
 #include <stddef.h>
 #include <string.h>
 
+typedef int init_fn(cog_chat *c, const cog_buf *body, const cog_chat_options *opt,
+                    cog_api_error *err);
+
 typedef struct tokens_job {
     cog_work work;
     cog_exchange *x;
     char nonce[COG_NONCE_SIZE];
     cog_api_error err;
     cog_buf body, ignored; /* the answer's */
+    init_fn *init;         /* of what is to be counted */
 } tokens_job;
 
 /* ------------------------------------------------------------------ a worker: the answer */
@@ -159,7 +165,23 @@ static void detokenize(cog_work *w)
     cog_detokenize_fini(&d);
 }
 
-/* What the chat's own address would take the prompt for, and refuses as that does. */
+static int init_chat(cog_chat *c, const cog_buf *body, const cog_chat_options *opt,
+                     cog_api_error *err)
+{
+    return cog_chat_init(c, body->data ? body->data : "", body->len, opt, err);
+}
+
+static int init_response(cog_chat *c, const cog_buf *body, const cog_chat_options *opt,
+                         cog_api_error *err)
+{
+    cog_buf echo = { 0 };
+    int rc = cog_responses_init(c, &echo, body->data ? body->data : "", body->len, opt, err);
+
+    cog_buf_fini(&echo);
+    return rc;
+}
+
+/* What the address of the request itself would take the prompt for, and refuses as that does. */
 static void count(cog_work *w)
 {
     tokens_job *j = (tokens_job *)(void *)((char *)w - offsetof(tokens_job, work));
@@ -170,7 +192,7 @@ static void count(cog_work *w)
     cog_chat chat = { 0 };
 
     if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) == 0 &&
-        cog_chat_init(&chat, x->body.data ? x->body.data : "", x->body.len, &opt, &j->err) == 0 &&
+        j->init(&chat, &x->body, &opt, &j->err) == 0 &&
         cog_chat_prompt_check_model(&s->cfg, chat.params.model, &j->err) == 0 &&
         cog_chat_prompt_build(&prompt, s, &chat, x->id, &j->err) == 0)
         cog_buf_printf(&j->body,
@@ -208,12 +230,13 @@ static void after(cog_work *w)
     cog_http_flush(s);
 }
 
-static void begin(cog_exchange *x, void (*run)(cog_work *w))
+static void begin(cog_exchange *x, void (*run)(cog_work *w), init_fn *init)
 {
     tokens_job *j = cog_new(tokens_job);
 
     x->job = j;
     j->x = x;
+    j->init = init;
     j->work = (cog_work){ .run = run, .done = after };
     cog_exchange_ref(x);
     x->server->n_working++;
@@ -223,17 +246,22 @@ static void begin(cog_exchange *x, void (*run)(cog_work *w))
 
 void cog_tokens_tokenize(cog_exchange *x)
 {
-    begin(x, tokenize);
+    begin(x, tokenize, NULL);
 }
 
 void cog_tokens_detokenize(cog_exchange *x)
 {
-    begin(x, detokenize);
+    begin(x, detokenize, NULL);
 }
 
 void cog_tokens_count(cog_exchange *x)
 {
-    begin(x, count);
+    begin(x, count, init_chat);
+}
+
+void cog_tokens_count_response(cog_exchange *x)
+{
+    begin(x, count, init_response);
 }
 
 void cog_tokens_fini(cog_exchange *x)

@@ -1,7 +1,8 @@
 """What README.md and docs/api.md tell a person to run, run as it stands there: documents.py COGWHEEL
 DEMO-MODEL BUILD-FOLDER. Prints TAP.
 
-A block of ```js begins with an import and is followed by a block with what it prints.
+A block of ```js begins with an import and is followed by a block with what it prints; after a block
+of ```sh, that is an object which may be shortened.
 """
 import json
 import os
@@ -20,7 +21,7 @@ from server import Server
 
 BINARY, DEMO, BUILD = (os.path.abspath(a) for a in sys.argv[1:4])
 ADDRESS = 'http://127.0.0.1:8000'
-SCRIPT = re.compile(r'```(js|python)\n(.*?)```\n+```\n(.*?)```', re.DOTALL)
+SCRIPT = re.compile(r'```(js|python|sh)\n(.*?)```\n+```\n(.*?)```', re.DOTALL)
 
 
 def text_of(name):
@@ -86,7 +87,15 @@ def scripts_for_python(server):
         assert told == shown, told
 
 
+def calls_of_curl(server):
+    """The same."""
+    for text, shown in scripts('sh'):
+        told = output(['sh', '-c', text.replace(ADDRESS, server.url)], ROOT)
+        assert shortened(json.loads(shown), json.loads(told)), told
+
+
 tap.need_model(DEMO)
 with Server(BINARY, DEMO, '--served-model-name', 'demo') as shared:
-    code = tap.run([the_call_in_the_readme, scripts_for_node, scripts_for_python], shared)
+    code = tap.run([the_call_in_the_readme, scripts_for_node, scripts_for_python,
+                    calls_of_curl], shared)
 sys.exit(code)

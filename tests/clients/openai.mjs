@@ -1,10 +1,10 @@
 // The openai package. Run by clients.py.
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
-import { zodResponseFormat } from 'openai/helpers/zod';
+import { zodResponseFormat, zodTextFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 import { API_KEY, DEMO_URL, LONG_URL, SHORT_URL, ask, cases, endless, fillUp, makesRoom, model, picture, plain,
-         recorder, run, samples, until } from './common.mjs';
+         recorder, run, samples, until, urlOf } from './common.mjs';
 
 const wire = recorder();
 const demo = new OpenAI({ baseURL: `${DEMO_URL}/v1`, apiKey: API_KEY, maxRetries: 0 });
@@ -12,6 +12,16 @@ const long = new OpenAI({ baseURL: `${LONG_URL}/v1`, apiKey: 'any', fetch: wire.
 const short = new OpenAI({ baseURL: `${SHORT_URL}/v1`, apiKey: 'any', fetch: wire.fetch });
 
 const textOf = (completion) => completion.choices[0].message.content;
+
+// the same question in the form of a response
+function respond(sample, more = {}) {
+  const { messages, max_completion_tokens, ...rest } = ask(sample);
+  return { ...rest, max_output_tokens: max_completion_tokens, ...more, input: more.input ?? [
+    { role: 'user', content: [{ type: 'input_text', text: sample.question },
+                              { type: 'input_image', detail: 'auto', image_url: urlOf(sample.image) }] }] };
+}
+
+const endlessResponse = { model: 'long', max_output_tokens: 1900, temperature: 0, input: 'Hello' };
 
 async function refused(promise, Class, status, code, param = null) {
   const error = await promise.then(() => assert.fail('was answered'), (e) => e);
@@ -283,6 +293,129 @@ await run({
     const streamed = await demo.chat.completions.stream(body).finalChatCompletion();
     assert.equal(textOf(streamed), choice.message.content);
     assert.deepEqual(streamed.choices[0].grounding, choice.grounding);
+  },
+
+  async 'responses answer about pictures as chats do'() {
+    let right = 0;
+    for (const c of cases) {
+      const response = await demo.responses.create(respond(c));
+      assert.deepEqual([response.status, response.error, response.store], ['completed', null, false]);
+      assert.ok(response.usage.input_tokens_details.image_tokens > 0);
+      right += response.output_text === c.greedy;
+    }
+    assert.ok(right >= cases.length * 0.9, `${right} of ${cases.length} right`);
+    const [c] = cases;
+    const chat = await demo.chat.completions.create(ask(c, { seed: 5, temperature: 2 }));
+    const response = await demo.responses.create(
+      respond(c, { seed: 5, temperature: 2, metadata: { scene: '1' }, user: 'me', instructions: '' }));
+    assert.equal(response.output_text, textOf(chat));
+    assert.equal(response.usage.input_tokens, chat.usage.prompt_tokens);
+    assert.deepEqual([response.metadata, response.user, response.temperature], [{ scene: '1' }, 'me', 2]);
+    const counted = await demo.responses.inputTokens.count({ model, input: respond(c).input,
+                                                             chat_template_kwargs: respond(c).chat_template_kwargs });
+    assert.equal(counted.input_tokens, chat.usage.prompt_tokens);
+  },
+
+  async 'what a response said goes back as history'() {
+    const c = cases.find((x) => x.template === 'chat');
+    const first = respond(c);
+    const one = await demo.responses.create(first);
+    const input = [...first.input, ...one.output, { role: 'user', content: 'Are you sure?' }];
+    const two = await demo.responses.create({ ...first, input });
+    const chat = await demo.chat.completions.create(ask(c, { messages: [
+      ask(c).messages[0], { role: 'assistant', content: one.output_text }, { role: 'user', content: 'Are you sure?' }] }));
+    assert.equal(two.output_text, textOf(chat));
+    assert.equal(two.usage.input_tokens, chat.usage.prompt_tokens);
+  },
+
+  async 'the stream helper of responses'() {
+    for (const c of cases.slice(0, 4)) {
+      const body = respond(c, { include: ['message.output_text.logprobs'], top_logprobs: 2 });
+      const whole = await demo.responses.create(body);
+      const runner = demo.responses.stream(body);
+      const types = [];
+      let text = '';
+      runner.on('response.output_text.delta', (e) => {
+        text += e.delta;
+        assert.equal(e.snapshot, text);
+      });
+      for await (const event of runner) {
+        assert.equal(event.sequence_number, types.length);
+        types.push(event.type);
+      }
+      const final = await runner.finalResponse();
+      assert.equal(text, c.greedy);
+      assert.equal(final.output_text, c.greedy);
+      assert.deepEqual(final.output[0].content[0].logprobs, whole.output[0].content[0].logprobs);
+      assert.equal(final.output[0].content[0].logprobs[0].top_logprobs.length, 2);
+      assert.deepEqual({ ...final.usage, input_tokens_details: 0 }, { ...whole.usage, input_tokens_details: 0 });
+      assert.deepEqual(types.slice(0, 4), ['response.created', 'response.in_progress', 'response.output_item.added',
+                                           'response.content_part.added']);
+      assert.deepEqual(types.slice(-4), ['response.output_text.done', 'response.content_part.done',
+                                         'response.output_item.done', 'response.completed']);
+    }
+    const cut = await demo.responses.stream(respond(cases[0], { max_output_tokens: 2 })).finalResponse();
+    assert.deepEqual([cut.status, cut.incomplete_details], ['incomplete', { reason: 'max_output_tokens' }]);
+    assert.ok(cases[0].greedy.startsWith(cut.output_text));
+  },
+
+  async 'a response in the form of a schema'() {
+    const Seen = z.object({ thing: z.enum(['car', 'clock', 'bee']), sure: z.boolean(), rest: z.string().max(20) });
+    const text = { format: zodTextFormat(Seen, 'seen') };
+    const body = respond(cases[0], { text, temperature: 1, seed: 4 });
+    const response = await demo.responses.parse(body);
+    assert.deepEqual(response.output_parsed, Seen.parse(JSON.parse(response.output_text)));
+    const chat = await demo.chat.completions.create(
+      ask(cases[0], { response_format: zodResponseFormat(Seen, 'seen'), temperature: 1, seed: 4 }));
+    assert.equal(response.output_text, textOf(chat));
+    assert.deepEqual((await demo.responses.stream(body).finalResponse()).output_parsed, response.output_parsed);
+    const { format } = response.text;
+    assert.deepEqual([format.type, format.name], ['json_schema', 'seen']);
+  },
+
+  async 'errors of responses'() {
+    const [c] = cases;
+    const create = (more) => demo.responses.create(respond(c, more));
+    await refused(create({ previous_response_id: 'resp_1' }), OpenAI.BadRequestError, 400, 'unsupported_parameter',
+                  'previous_response_id');
+    await refused(create({ tools: [{ type: 'web_search' }] }), OpenAI.BadRequestError, 400, 'unsupported_parameter',
+                  'tools');
+    await refused(create({ input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'data:,a' }] }] }),
+                  OpenAI.BadRequestError, 400, 'invalid_image_url', 'input[0].content[0].image_url');
+    await refused(create({ model: 'gpt-4o' }), OpenAI.NotFoundError, 404, 'model_not_found', 'model');
+    await refused(demo.responses.retrieve('resp_1'), OpenAI.NotFoundError, 404, 'unknown_url');
+    const runner = short.responses.stream(endlessResponse);
+    const heard = [];
+    runner.on('event', (event) => heard.push(event.type));
+    await assert.rejects(runner.finalResponse());
+    assert.ok(heard.includes('response.output_text.delta') && heard.includes('error'), heard.slice(-3).join());
+    const stream = await short.responses.create({ ...endlessResponse, stream: true });
+    let last, before;
+    for await (const event of stream) [before, last] = [last, event];
+    assert.deepEqual([before.type, before.code], ['error', 'request_deadline_exceeded']);
+    assert.deepEqual([last.type, last.response.status, last.response.error.code],
+                     ['response.failed', 'failed', 'request_deadline_exceeded']);
+  },
+
+  async 'an aborted response makes room'() {
+    const runner = long.responses.stream(endlessResponse);
+    await new Promise((heard) => runner.once('response.output_text.delta', heard));
+    const thrown = assert.rejects(runner.finalResponse(), OpenAI.APIUserAbortError);
+    await makesRoom(() => runner.abort());
+    await thrown;
+    const next = await long.responses.create({ ...endlessResponse, max_output_tokens: 3 });
+    assert.equal(next.usage.output_tokens, 3);
+  },
+
+  async 'a full queue is 503 to responses, and the client comes back'() {
+    const leave = await fillUp();
+    wire.requests.length = 0;
+    const next = long.responses.create({ ...endlessResponse, max_output_tokens: 2 });
+    await until(() => wire.requests.length > 0, 'an answer');
+    leave();
+    assert.equal((await next).usage.output_tokens, 2);
+    assert.equal(wire.requests[0].status, 503);
+    assert.equal(wire.requests.at(-1).status, 200);
   },
 
   async 'completions go on from texts'() {

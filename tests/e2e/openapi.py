@@ -16,7 +16,7 @@ import time
 
 import pictures
 import tap
-from server import Server, chunks_of, picture_part
+from server import Server, chunks_of, events_of, picture_part
 
 try:
     import jsonschema
@@ -32,12 +32,13 @@ PICTURE = picture_part(pictures.scene(1))['image_url']['url']
 SHORT = {'temperature': 0, 'logit_bias': {'2': 100}}
 CHAT = {'messages': [{'role': 'user', 'content': 'Hi'}], 'max_completion_tokens': 1, **SHORT}
 # a request that is right, of each schema
-PLAIN = {'ChatRequest': CHAT, 'CompletionRequest': {'prompt': 'Hi', 'max_tokens': 1, **SHORT},
+PLAIN = {'ChatRequest': CHAT, 'ResponseRequest': {'input': 'Hi', 'max_output_tokens': 1, **SHORT},
+         'CompletionRequest': {'prompt': 'Hi', 'max_tokens': 1, **SHORT},
          'TokenizeRequest': {'prompt': 'Hi'}, 'DetokenizeRequest': {'tokens': [300, 301]}}
 # what only a server with keys answers with
 NEED_KEYS = {'Error401', 'WWW-Authenticate'}
 STRUCTURES = ('response_format', 'structured_outputs', 'guided_json', 'guided_regex',
-              'guided_choice', 'json_schema', 'regex')
+              'guided_choice', 'json_schema', 'regex', 'text')
 IMAGE_CODES = {'too_many_images', 'invalid_image_url', 'invalid_base64_image', 'empty_image_file',
                'unsupported_image_media_type', 'image_parse_error'}
 
@@ -117,6 +118,8 @@ class Generator:
             return schema['const']
         if 'enum' in schema:
             return r.choice(schema['enum'])
+        if 'allOf' in schema:
+            return {**self.object(schema), **self.any(schema['allOf'][0])}
         for word in ('anyOf', 'oneOf'):
             if word in schema and 'properties' not in schema:
                 return self.any(r.choice(schema[word]))
@@ -174,14 +177,15 @@ class Generator:
             for other in ('prompt', 'content', 'messages'):
                 out.pop(other, None)
             out[kept] = r.choice(TEXTS)
-        if 'messages' in out:
-            self.order(out['messages'])
+        self.order(messages_of(out))
         if 'model' in out and r.random() < 0.8:
             out['model'] = ''
         if out.get('stream_options') is not None and r.random() < 0.8:
             out['stream'] = True
         if name == 'ChatRequest':
             out['max_completion_tokens'] = r.randint(1, 4)
+        if name == 'ResponseRequest':
+            out['max_output_tokens'] = r.randint(1, 4)
         if name == 'CompletionRequest':
             out['max_tokens'] = r.randint(0, 4)
         for field in ('min_tokens', 'min_new_tokens'):
@@ -192,6 +196,8 @@ class Generator:
     def order(self, messages):
         """Mostly: users and assistants in turns, and one picture that can be read."""
         left = 1
+        if not messages:
+            return
         for message in messages:
             for part in message['content'] if isinstance(message.get('content'), list) else []:
                 if 'image_url' not in part:
@@ -212,15 +218,21 @@ class Generator:
 
 # ------------------------------------------------------------------ what no schema says
 
+def messages_of(body):
+    """The list of a conversation; none where it is a text."""
+    messages = body.get('messages', body.get('input'))
+    return messages if isinstance(messages, list) else []
+
+
 def turns_are_broken(body):
     """The first or the last message is an assistant's, or there is no user's."""
-    roles = [m['role'] for m in body['messages'] if m['role'] not in ('system', 'developer')]
+    roles = [m['role'] for m in messages_of(body) if m['role'] not in ('system', 'developer')]
     return not roles or roles[0] != 'user' or roles[-1] != 'user'
 
 
 def images(body):
     """The parts that are pictures."""
-    return [p for m in body['messages'] if isinstance(m.get('content'), list)
+    return [p for m in messages_of(body) if isinstance(m.get('content'), list)
             for p in m['content'] if 'image_url' in p]
 
 
@@ -260,13 +272,13 @@ RULES = {
     'min_tokens': lambda b, e: e['param'] in ('min_tokens', 'min_new_tokens')
                                and bool(b.get('min_tokens') or b.get('min_new_tokens')),
     'context': lambda b, e: e['code'] == 'context_length_exceeded'
-                            and sum(map(len, strings(b))) + 90 * len(images(b) if 'messages' in b
-                                                                   else []) > 200,
-    'turns': lambda b, e: e['code'] == 'invalid_value' and str(e['param']).startswith('messages')
-                          and turns_are_broken(b),
+                            and sum(map(len, strings(b))) + 90 * len(images(b)) > 200,
+    'turns': lambda b, e: e['code'] == 'invalid_value'
+                          and str(e['param']).startswith(('messages', 'input')) and turns_are_broken(b),
     'pictures': breaks_pictures,
     'grounding': lambda b, e: e['param'] == 'grounding' and not images(b),
-    'top_logprobs': lambda b, e: e['param'] == 'top_logprobs' and not b.get('logprobs'),
+    'top_logprobs': lambda b, e: e['param'] == 'top_logprobs' and not b.get('logprobs')
+                                 and 'message.output_text.logprobs' not in (b.get('include') or ()),
     'tools': breaks_tools,
     'control': lambda b, e: e['code'] == 'invalid_value' and str(e['param']).startswith('prompt')
                             and not any(strings(b['prompt'])),
@@ -304,7 +316,7 @@ class Asker:
         schema = content['schema']
         if kind == 'text/event-stream':
             names = [name_of(s) for s in content['x-event']['anyOf']]
-            for event in chunks_of(data):
+            for event in events_of(data) if data.startswith(b'event:') else chunks_of(data):
                 assert any(self.document.answers[n].is_valid(event) for n in names), (what, event)
         elif kind == 'application/json':
             value = json.loads(data)

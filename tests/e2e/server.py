@@ -219,6 +219,19 @@ def chunks_of(data):
     return [json.loads(b.removeprefix('data: ')) for b in blocks[:-2]]
 
 
+def events_of(data):
+    """The objects of a response's stream, whose events have names, numbers and no [DONE]."""
+    blocks = data.decode('utf-8').split('\n\n')
+    assert blocks.pop() == '', blocks[-1:]
+    events = []
+    for block in (b for b in blocks if not b.startswith(':')):
+        name, text = block.split('\n')
+        event = json.loads(text.removeprefix('data: '))
+        assert name == f'event: {event["type"]}' and event['sequence_number'] == len(events), block
+        events.append(event)
+    return events
+
+
 def joined(chunks, choice=0):
     """The text of a choice, put together from its chunks."""
     return ''.join(c['delta'].get('content', '') for chunk in chunks for c in chunk['choices']

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "proto/chat.h"
 #include "proto/completion.h"
+#include "proto/responses.h"
 #include "proto/tokenize.h"
 #include "server/internal.h"
 #include "tests/unit/server_fixture.h"
@@ -18,6 +19,7 @@ static const struct request {
 } requests[] = {
     { "chat", { &cog_params_fields, &cog_chat_fields } },
     { "completion", { &cog_params_fields, &cog_completion_fields } },
+    { "response", { &cog_params_fields, &cog_responses_fields } },
     { "tokenize", { &cog_tokenize_fields, NULL } },
     { "detokenize", { &cog_detokenize_fields, NULL } },
 };
