@@ -140,6 +140,12 @@ static int32_t find_partial(const cog_scheduler *s, cog_sched_seq *q)
     return cog_prefix_find(&s->kv.index, COG_PREFIX_PARTIAL, cog_prefix_partial(&q->chain));
 }
 
+/* So many tokens may be taken over: the last one is computed always, and so is what is shown. */
+static int most_found(const cog_sched_seq *q)
+{
+    return q->shown_from < q->shown_to ? q->shown_from : q->n_tokens - 1;
+}
+
 /* What a sequence can take over. */
 typedef struct match {
     int n_full;  /* pages to share */
@@ -150,7 +156,7 @@ typedef struct match {
 
 static match look_up(const cog_scheduler *s, cog_sched_seq *q)
 {
-    int block = s->kv.block, most = q->n_tokens - 1, n; /* the last token is computed always */
+    int block = s->kv.block, most = most_found(q), n;
     match f = { .src = -1 };
     int32_t page;
 
@@ -163,7 +169,7 @@ static match look_up(const cog_scheduler *s, cog_sched_seq *q)
         f.n_idle += s->kv.refs[page] == 0;
     }
     n = f.n_full * block;
-    if (n < most && n + block == q->n_tokens) {
+    if (n < most && n + block <= q->n_tokens) {
         f.src = find_full(s, q, f.n_full);
         f.n_slots = most - n;
     }
@@ -179,7 +185,7 @@ static bool finds_picture(const cog_scheduler *s, cog_sched_seq *q)
 {
     int block = s->kv.block, at = q->n_visual / block;
 
-    if (!uses_cache(s, q) || q->n_tokens <= q->n_visual)
+    if (!uses_cache(s, q) || most_found(q) < q->n_visual)
         return false;
     if (!has_partial(s, q))
         return find_full(s, q, at - 1) >= 0;
@@ -278,12 +284,35 @@ static bool is_decode(const cog_sched_seq *q)
     return q->n_tokens - q->n_computed == 1;
 }
 
+void cog_scheduler_shown(const cog_sched_seq *q, int *from, int *to)
+{
+    int end = q->n_computed + q->n_rows;
+
+    *from = q->shown_from > q->n_computed ? q->shown_from : q->n_computed;
+    *to = q->shown_to < end ? q->shown_to : end;
+}
+
+/* Logits of the sequence's planned rows. */
+static int count_logits(const cog_sched_seq *q)
+{
+    int from, to;
+
+    cog_scheduler_shown(q, &from, &to);
+    return (to > from ? to - from : 0) + (q->n_computed + q->n_rows == q->n_tokens);
+}
+
+/* Fewer than n where there is no room for their logits, perhaps none. */
 static void give_rows(cog_plan *p, cog_sched_seq *q, int n)
 {
     assert(!needs_features(q) || q->picture->ready);
     q->n_rows = n;
+    while (q->n_rows > 0 && count_logits(q) > p->logits_left)
+        q->n_rows--;
+    if (q->n_rows == 0)
+        return;
+    p->logits_left -= count_logits(q);
     p->run[p->n_run++] = q;
-    p->rows += n;
+    p->rows += q->n_rows;
 }
 
 static void add_copy(cog_plan *p, int32_t dst, int32_t src, int n_slots)
@@ -336,7 +365,7 @@ static void plan_prefill(cog_plan *p, cog_sched_seq *q)
     if (q->n_rows > 0 || n == 0)
         return;
     give_rows(p, q, n);
-    p->prompt_left -= n;
+    p->prompt_left -= q->n_rows;
 }
 
 /* A sequence comes in with pages for all its tokens and the next one. False when they are not to be
@@ -422,6 +451,7 @@ void cog_scheduler_plan(cog_scheduler *s, cog_plan *p, uint64_t now_ns, int max_
     bool roomy;
 
     p->n_run = p->rows = p->n_copies = 0;
+    p->logits_left = s->max_seqs;
     for (cog_sched_seq *q = s->running.head; q; q = q->next)
         q->n_rows = 0;
     roomy = plan_decode(s, p);
@@ -443,6 +473,8 @@ void cog_scheduler_commit(cog_scheduler *s, cog_plan *p)
 
         q->n_computed += q->n_rows;
         q->n_rows = 0;
+        if (q->shown_from < q->n_computed)
+            q->shown_from = q->n_computed;
         if (q->n_computed > q->n_paid) {
             cog_queue_charge(s->waiting, q->item.tenant, q->n_computed - q->n_paid);
             q->n_paid = q->n_computed;

@@ -17,6 +17,9 @@
  * is none, the one with the largest priority number, of those the youngest, is
  * preempted: it gives its pages back and waits.
  *
+ * A step has logits for max_seqs rows at most: the last token's of each sequence, and those that a
+ * sequence wants shown.
+ *
  * Pages get their names (prefix.h) when they are full, and the page that ends a picture's prefix
  * when that far. A sequence that comes in takes over what is found, so that it computes only its
  * own words, but always its last token, whose logits are wanted. A page that it would have to write
@@ -64,6 +67,10 @@ struct cog_sched_seq {
     int n_paid;  /* tokens whose rows its tenant was charged for */
     int n_found; /* tokens found computed when it first came in; the owner begins with -1 */
     int n_rows;  /* rows in the step just planned: tokens n_computed .. n_computed + n_rows - 1 */
+    /* Rows shown_from .. shown_to - 1 are to have logits, which are not in the cache: they are
+     * computed, whatever is found. shown_from moves on with what was computed, so that they are
+     * once. 0, 0: none are. shown_to < n_tokens. */
+    int shown_from, shown_to;
 };
 
 typedef struct cog_sched_list {
@@ -102,6 +109,7 @@ typedef struct cog_plan {
     int n_run, rows;
     int decode_rows;
     int prompt_left; /* rows that prompts may still have */
+    int logits_left; /* rows that may still have logits; max_seqs before the first */
     /* [max_seqs], to be done one after another before the step's first write, also when there are
      * no rows: what one copies from may be written by a later one. */
     cog_page_copy *copy;
@@ -132,6 +140,11 @@ void cog_scheduler_forget(cog_scheduler *s, cog_sched_seq *q);
 
 /* Plans one step with at most max_prompt_rows rows that are not decode rows. */
 void cog_scheduler_plan(cog_scheduler *s, cog_plan *p, uint64_t now_ns, int max_prompt_rows);
+
+/* Which of the sequence's planned rows have logits, beside the last token's: tokens *from up to
+ * *to.
+ */
+void cog_scheduler_shown(const cog_sched_seq *q, int *from, int *to);
 
 /* The planned rows were computed. The engine then adds sampled tokens (n_tokens++) itself. */
 void cog_scheduler_commit(cog_scheduler *s, cog_plan *p);

@@ -18,6 +18,8 @@ typedef struct world {
     int limit[SEQS]; /* tokens at which it ends */
     int salt[SEQS];
     bool live[SEQS];
+    int show_from[SEQS], show_to[SEQS]; /* rows to have logits */
+    int n_shown[SEQS];                  /* those that had, one after another */
     cog_picture picture[PICTURES];
     uint64_t memory[MAX_PAGES][BLOCK]; /* what each slot holds: the hash of all it depends on */
     uint64_t known[1 << 16];           /* of ends of pages that were ever named, a set */
@@ -65,7 +67,7 @@ static void make_known(world *w, uint64_t h)
 static int longest_known(const world *w, int i)
 {
     const cog_sched_seq *q = &w->q[i];
-    int most = q->n_tokens - 1, n = 0;
+    int most = q->shown_from < q->shown_to ? q->shown_from : q->n_tokens - 1, n = 0;
     uint64_t at[LONGEST];
 
     contents(w, i, at, q->n_tokens);
@@ -73,7 +75,7 @@ static int longest_known(const world *w, int i)
         return 0;
     while (n + BLOCK <= most && is_known(w, at[n + BLOCK - 1]))
         n += BLOCK;
-    if (n + BLOCK == q->n_tokens && is_known(w, at[n + BLOCK - 1]))
+    if (n + BLOCK <= q->n_tokens && is_known(w, at[n + BLOCK - 1]))
         return most;
     if (q->n_visual / BLOCK == n / BLOCK && q->n_visual % BLOCK && is_known(w, at[q->n_visual - 1]))
         return q->n_visual < most ? q->n_visual : most;
@@ -152,12 +154,26 @@ static void check_world(world *w)
             (q->item.priority == q->next->item.priority && q->item.order <= q->next->item.order));
 }
 
+/* The rows of which logits are wanted have them, in order and once each. */
+static int count_logits(world *w, const cog_sched_seq *q)
+{
+    int i = (int)(q - w->q), from, to, n = q->n_computed + q->n_rows == q->n_tokens;
+
+    cog_scheduler_shown(q, &from, &to);
+    if (from >= to)
+        return n;
+    assert_true(from >= q->n_computed && to <= q->n_computed + q->n_rows);
+    assert_int_equal(from, w->show_from[i] + w->n_shown[i]);
+    w->n_shown[i] += to - from;
+    return n + to - from;
+}
+
 /* What the planned rows write: each (page, slot) is written by one row only, and a written page is
  * held by one. */
 static void check_writes(world *w)
 {
     cog_plan *p = &w->f.p;
-    int rows = 0;
+    int rows = 0, logits = 0;
 
     for (int i = 0; i < p->n_run; i++) {
         cog_sched_seq *q = p->run[i];
@@ -168,7 +184,9 @@ static void check_writes(world *w)
             assert_int_equal(w->f.s.kv.refs[q->table.block[slot / BLOCK]], 1);
         assert_true(i >= p->decode_rows || q->n_rows == 1);
         rows += q->n_rows;
+        logits += count_logits(w, q);
     }
+    assert_true(logits <= w->f.s.max_seqs);
     assert_int_equal(rows, p->rows);
     assert_true(rows <= w->f.s.step_tokens);
     assert_true(p->n_copies <= w->f.s.max_seqs);
@@ -203,11 +221,21 @@ static cog_sched_seq *make(world *w, int i, int n_tokens, int limit, int picture
     w->limit[i] = limit;
     w->salt[i] = 0;
     w->live[i] = true;
+    w->show_from[i] = w->show_to[i] = w->n_shown[i] = 0;
     if (picture >= 0) {
         q->picture = &w->picture[picture];
         q->n_visual = N_VISUAL;
     }
     return q;
+}
+
+/* Rows from the last of the picture, or BOS, on are to have logits. */
+static void show(world *w, int i)
+{
+    cog_sched_seq *q = &w->q[i];
+
+    w->show_from[i] = q->shown_from = q->picture ? N_VISUAL - 1 : 0;
+    w->show_to[i] = q->shown_to = q->n_tokens - 1;
 }
 
 /* One picture is of one salt. */
@@ -229,6 +257,8 @@ static void arrive(world *w)
     write_tokens(w, i, q->n_visual, prompt);
     if (cog_rng_below(&w->rng, 8) > 0)
         use_cache(w, i);
+    if (cog_rng_below(&w->rng, 5) == 0)
+        show(w, i);
     cog_scheduler_add(&w->f.s, q);
 }
 
@@ -255,6 +285,7 @@ static void fork_one(world *w, cog_sched_seq *parent)
         memcpy(w->tokens[i], w->tokens[of], sizeof(w->tokens[i]));
         w->tokens[i][parent->n_tokens - 1] += 5;
         w->live[i] = true;
+        w->show_from[i] = w->show_to[i] = w->n_shown[i] = 0;
         if (parent->chain.name)
             use_cache(w, i);
         cog_scheduler_fork(&w->f.s, &w->q[i], parent);
@@ -318,6 +349,7 @@ static int run_step(world *w, int max_prompt_rows, bool is_all)
         if (run[i]->n_tokens < w->limit[at] && cog_rng_below(&w->rng, 8) == 0)
             fork_one(w, run[i]);
         if (run[i]->n_tokens == w->limit[at]) {
+            assert_int_equal(w->n_shown[at], w->show_to[at] - w->show_from[at]);
             leave(w, at);
             w->finished++;
         }
@@ -468,6 +500,41 @@ static void the_last_token_is_computed_always(void **state)
                                                            : 2 * BLOCK);
         leave(w, 0);
     }
+    close_world(w);
+}
+
+/* What is shown is not taken from the cache, and a step shows as much as it has room for. */
+static void shown_rows_are_computed(void **state)
+{
+    world *w = open_world(1, 32, 4, 64);
+
+    w->picture[0].ready = true;
+    compute_prompt(w, ask(w, 0, 0, 40));
+    leave(w, 0);
+    assert_int_equal(compute_prompt(w, ask(w, 0, 0, 40)), N_VISUAL + 40 - 3 * BLOCK);
+    leave(w, 0);
+    w->picture[0].ready = false;
+    make(w, 0, N_VISUAL + 40, N_VISUAL + 48, 0);
+    for (int k = 0; k < N_VISUAL + 40; k++)
+        w->tokens[0][k] = k < N_VISUAL ? k == 0 : 10;
+    use_cache(w, 0);
+    show(w, 0);
+    cog_scheduler_add(&w->f.s, &w->q[0]);
+    assert_true(cog_scheduler_needs_features(&w->f.s, &w->q[0])); /* for the end of the picture */
+    plan(&w->f);
+    assert_int_equal(w->f.p.rows, 0);
+    w->picture[0].ready = true;
+    for (int left = 41; left > 0; left -= 4) {
+        plan(&w->f);
+        check_writes(w);
+        compute(w);
+        assert_int_equal(w->q[0].n_found, N_VISUAL - 1);
+        assert_int_equal(w->f.p.rows, left < 4 ? left : 4);
+        cog_scheduler_commit(&w->f.s, &w->f.p);
+        check_contents(w);
+    }
+    assert_int_equal(w->n_shown[0], 40);
+    leave(w, 0);
     close_world(w);
 }
 
@@ -630,6 +697,7 @@ int main(void)
         cmocka_unit_test(all_that_was_computed_is_found),
         cmocka_unit_test(a_second_question_computes_its_own_words),
         cmocka_unit_test(the_last_token_is_computed_always),
+        cmocka_unit_test(shown_rows_are_computed),
         cmocka_unit_test(others_wait_for_who_computes_the_prefix),
         cmocka_unit_test(a_source_may_be_written_in_the_same_plan),
         cmocka_unit_test(the_last_page_is_not_copied_onto_itself),
