@@ -18,6 +18,7 @@ void cog_batcher_init(cog_batcher *b, int max_rows, int max_seqs, int max_blocks
     b->features = cog_array(const cog_act *, (size_t)max_seqs);
     b->logits_row = cog_array(int32_t, (size_t)max_seqs);
     b->sample = cog_array(cog_sequence *, (size_t)max_seqs);
+    b->scores = cog_array(int32_t, (size_t)max_seqs);
     b->batch = (cog_batch){
         .token = b->token,
         .feature = b->feature,
@@ -42,14 +43,25 @@ void cog_batcher_fini(cog_batcher *b)
     cog_free(b->features);
     cog_free(b->logits_row);
     cog_free(b->sample);
+    cog_free(b->scores);
     *b = (cog_batcher){ 0 };
 }
 
+/* The row added last is a language row. */
+static void add_logits(cog_batcher *b, cog_sequence *q, int scores)
+{
+    b->logits_row[b->batch.n_logits] = b->batch.rows - 1;
+    b->scores[b->batch.n_logits] = scores;
+    b->sample[b->batch.n_logits++] = q;
+}
+
 /* The rows of the sequence that go to the expert. */
-static void add_rows(cog_batcher *b, const cog_sequence *q, int seq, bool vision)
+static void add_rows(cog_batcher *b, cog_sequence *q, int seq, bool vision)
 {
     bool has_image = cog_sequence_has_image(q);
+    int from, to;
 
+    cog_scheduler_shown(&q->sched, &from, &to);
     for (int i = q->sched.n_computed; i < q->sched.n_computed + q->sched.n_rows; i++) {
         int row = b->batch.rows;
 
@@ -61,6 +73,8 @@ static void add_rows(cog_batcher *b, const cog_sequence *q, int seq, bool vision
         b->slot[row] = i;
         b->seq[row] = seq;
         b->batch.rows++;
+        if (!vision && i >= from && i < to) /* text, or eoi */
+            add_logits(b, q, i + 1);
     }
 }
 
@@ -77,12 +91,8 @@ void cog_batcher_build(cog_batcher *b, const cog_plan *plan)
                (size_t)q->sched.table.n * sizeof(int32_t));
         b->features[s] = q->job->picture ? q->job->picture->features : NULL;
         add_rows(b, q, s, false);
-        if (q->sched.n_computed + q->sched.n_rows == q->sched.n_tokens) {
-            /* the last known token is text or eoi, so its row is a language row and the one added
-             * last */
-            b->logits_row[batch->n_logits] = batch->rows - 1;
-            b->sample[batch->n_logits++] = q;
-        }
+        if (q->sched.n_computed + q->sched.n_rows == q->sched.n_tokens)
+            add_logits(b, q, -1); /* the last known token is text or eoi */
     }
     batch->language_rows = batch->rows;
     for (int s = 0; s < plan->n_run; s++)

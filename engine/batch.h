@@ -10,7 +10,9 @@
 
 typedef struct cog_batcher {
     cog_batch batch;       /* points into the arrays below */
-    cog_sequence **sample; /* [max_seqs]: whose next token the i-th row of logits gives */
+    cog_sequence **sample; /* [max_seqs]: whose the i-th row of logits is */
+    int32_t *scores;       /* [max_seqs]: which of its known tokens the row tells the probability
+                              of; -1: it is for the next one */
     int32_t *token, *feature, *position, *slot, *seq; /* [max_rows] */
     int32_t *block_table;                             /* [max_seqs, max_blocks] */
     const cog_act **features;                         /* [max_seqs] */

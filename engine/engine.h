@@ -246,6 +246,7 @@ enum {
     COG_MAX_BIASES = 1024,
     COG_MAX_TOP = 20,
     COG_MAX_CHOICES = 128,
+    COG_MAX_CANDIDATES = 128,
 };
 
 typedef struct cog_logit_bias {
@@ -286,6 +287,14 @@ cog_grammar *cog_grammar_ref(cog_grammar *g);   /* one more reference; returns g
 void cog_grammar_free(cog_grammar *g);          /* gives one back; NULL is fine */
 size_t cog_grammar_bytes(const cog_grammar *g); /* of memory */
 
+/* A text that might be an answer, whatever is answered. Its probability is that the model, left
+ * alone, draws these tokens and then one that ends an answer. The end counts: so one text is not
+ * part of another that begins with it, and of different candidates at most one comes true. */
+typedef struct cog_candidate {
+    int32_t *token; /* [n], without the end */
+    int n;          /* perhaps 0; prompt.n_tokens + n <= context */
+} cog_candidate;
+
 typedef struct cog_request {
     uint64_t id;               /* unique among live requests; the caller's choice */
     void *user;                /* comes back in the events */
@@ -295,16 +304,23 @@ typedef struct cog_request {
     cog_grammar *grammar;      /* a reference, or NULL: answers hold to it. Not with allowed tokens;
                                   where it leaves nothing but the end, min_tokens gives way */
     int n;                     /* choices, 1..COG_MAX_CHOICES */
-    int max_tokens;            /* per choice, >= 1; prompt.n_tokens + max_tokens <= context */
+    int max_tokens;            /* per choice, >= 1, or 0 when the prompt is scored: it ends then;
+                                  prompt.n_tokens + max_tokens <= context */
     int min_tokens;            /* per choice, 0..max_tokens: before an answer has so many, no end
                                   and no stop token is drawn, and no stop string looked for */
     char *stop[COG_MAX_STOPS]; /* owned, UTF-8, not empty */
     int n_stop;
     int32_t stop_token[COG_MAX_STOP_TOKENS]; /* an answer ends with any of them */
     int n_stop_tokens;
-    bool logprobs;        /* events tell how likely the model found the tokens, */
-    int n_top;            /* and the likeliest, 0..COG_MAX_TOP */
-    bool ignore_eos;      /* the model's end tokens end nothing */
+    bool logprobs;     /* events tell how likely the model found the tokens, */
+    int n_top;         /* and the likeliest, 0..COG_MAX_TOP */
+    bool score_prompt; /* the same of the prompt's text, */
+    int n_prompt_top;  /* with so many of the likeliest, 0..COG_MAX_TOP. It is computed for that:
+                          only the picture's part is taken from the cache */
+    cog_candidate *candidate; /* [n_candidates], owned, and each one's tokens: texts that might be
+                                 the answer. An event tells how likely each of them is */
+    int n_candidates;         /* 0..COG_MAX_CANDIDATES, 0 with max_tokens 0 */
+    bool ignore_eos;          /* the model's end tokens end nothing */
     bool keep_stop;       /* what ended an answer, a stop string or a token, stays in its text */
     bool show_controls;   /* the text has the names of control tokens, as "</s>"; else nothing */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
@@ -323,6 +339,10 @@ void cog_request_free(cog_request *r); /* with all it owns; NULL is fine */
  * model's. Pure. */
 bool cog_request_has_token(const cog_request *r, const cog_engine_info *info);
 
+/* So many tokens may follow the prompt, of an answer or a candidate; negative when it does not fit
+ * itself. Pure. */
+int cog_request_room(const cog_prompt *p, const cog_engine_info *info);
+
 /* Any thread. Takes the request when it returns 0. COG_EBUSY (queue full), COG_EINVAL (cannot ever
  * run) leave it with the caller. */
 int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err);
@@ -330,9 +350,12 @@ int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err);
 void cog_engine_cancel(cog_engine *e, uint64_t id);
 
 typedef enum cog_event_type {
-    COG_EVENT_TEXT,   /* a choice's text grew (and/or its token count) */
-    COG_EVENT_FINISH, /* a choice ended well */
-    COG_EVENT_END,    /* the request ended: nothing follows */
+    COG_EVENT_PROMPT,     /* the next tokens of the prompt's text were scored; in order, all of them
+                             before any other event */
+    COG_EVENT_CANDIDATES, /* the candidates were: once, before any choice ends */
+    COG_EVENT_TEXT,       /* a choice's text grew (and/or its token count) */
+    COG_EVENT_FINISH,     /* a choice ended well */
+    COG_EVENT_END,        /* the request ended: nothing follows */
 } cog_event_type;
 
 typedef enum cog_finish { COG_FINISH_STOP, COG_FINISH_LENGTH } cog_finish;
@@ -344,9 +367,10 @@ typedef struct cog_logprob {
     float logprob;
 } cog_logprob;
 
-/* A token of an answer's text. */
+/* A token of an answer's or a prompt's text. */
 typedef struct cog_scored_token {
     cog_logprob self;
+    int rank;      /* 1 + how many are likelier */
     bool is_first; /* begins the text: a space in front of it is dropped */
     size_t at; /* byte of the answer's text where the character begins that has its first bytes */
     int n_top;
@@ -376,6 +400,11 @@ typedef struct cog_event {
      * theirs. */
     cog_scored_token *scored;
     int n_scored;
+    /* PROMPT: n_scored of its tokens, from prompt.tokens[first] on, in scored */
+    int first;
+    /* CANDIDATES. Owned, [n_candidates]: natural logarithms of their probabilities. */
+    double *candidate;
+    int n_candidates;
     /* FINISH */
     cog_finish finish;
     int stop;           /* index into the request's stop strings, or -1 */

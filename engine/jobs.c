@@ -66,8 +66,12 @@ void cog_core_end(cog_engine *e, cog_job *j, int status, const char *why)
     fill_usage(&ev->usage, j);
     for (int i = 0; i < j->n_seqs; i++)
         cog_scheduler_remove(&e->sched, &j->seq[i].sched);
+    for (int i = 0; i < j->req->n_candidates; i++)
+        cog_scheduler_remove(&e->sched, &j->scorer[i].sched);
     for (int i = 0; j->req->no_cache && i < j->n_seqs; i++)
         cog_scheduler_forget(&e->sched, &j->seq[i].sched);
+    for (int i = 0; j->req->no_cache && i < j->req->n_candidates; i++)
+        cog_scheduler_forget(&e->sched, &j->scorer[i].sched);
     cog_vision_unref(&e->vision, j->picture);
     cog_constraints_give(e->constraints, j->matcher);
     *(j->prev ? &j->prev->next : &e->jobs) = j->next;

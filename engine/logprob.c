@@ -36,8 +36,11 @@ void cog_logprob_score(cog_scored_token *out, const float *logits, int vocab, in
         max = logits[i] > max ? logits[i] : max;
         insert(out, n_top, i, logits[i]);
     }
-    for (int i = 0; i < vocab; i++)
+    out->rank = 1;
+    for (int i = 0; i < vocab; i++) {
         sum += cog_sample_exp((double)logits[i] - (double)max);
+        out->rank += logits[i] > logits[token];
+    }
     log_sum = log(ldexp((double)sum, -COG_SAMPLE_BITS));
     out->self.logprob = log_of(logits[token], max, log_sum);
     for (int i = 0; i < out->n_top; i++)

@@ -9,8 +9,9 @@
 
 #include "engine/engine.h"
 
-/* Of the token and, likeliest first and of equal ones the lower id, of out->n_top of all tokens:
- * n_top, or as many as have a logit above -infinity. logits [vocab], one of them finite. */
+/* Of the token, its rank too, and, likeliest first and of equal ones the lower id, of out->n_top of
+ * all tokens: n_top, or as many as have a logit above -infinity. logits [vocab], one of them
+ * finite. */
 void cog_logprob_score(cog_scored_token *out, const float *logits, int vocab, int32_t token,
                        int n_top);
 

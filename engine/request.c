@@ -12,6 +12,9 @@ void cog_request_free(cog_request *r)
     cog_image_free(r->image);
     for (int i = 0; i < r->n_stop; i++)
         cog_free(r->stop[i]);
+    for (int i = 0; i < r->n_candidates; i++)
+        cog_free(r->candidate[i].token);
+    cog_free(r->candidate);
     cog_grammar_free(r->grammar);
     cog_free(r->sampling.bias);
     cog_free(r->sampling.allowed);
@@ -64,6 +67,22 @@ static bool are_stop_tokens_fine(const cog_request *r, const cog_engine_info *in
     return true;
 }
 
+static bool are_candidates_fine(const cog_request *r, const cog_engine_info *info)
+{
+    if (r->n_candidates < 0 || r->n_candidates > COG_MAX_CANDIDATES ||
+        (r->n_candidates > 0 && r->max_tokens == 0))
+        return false;
+    for (int i = 0; i < r->n_candidates; i++) {
+        const cog_candidate *c = &r->candidate[i];
+        if (c->n < 0 || c->n > cog_request_room(&r->prompt, info))
+            return false;
+        for (int k = 0; k < c->n; k++)
+            if (!is_token(c->token[k], info))
+                return false;
+    }
+    return true;
+}
+
 static bool ends(const cog_request *r, int32_t token, const cog_engine_info *info)
 {
     for (int i = 0; i < info->n_eos; i++)
@@ -96,8 +115,12 @@ static int check_tokens(const cog_request *r, const cog_engine_info *info, cog_e
         return cog_err_set(err, COG_EINVAL, "allowed tokens out of range or not ascending");
     if (!are_stop_tokens_fine(r, info))
         return cog_err_set(err, COG_EINVAL, "stop tokens out of range");
-    if (r->n_top < 0 || r->n_top > COG_MAX_TOP)
-        return cog_err_set(err, COG_EINVAL, "log-probabilities of %d tokens", r->n_top);
+    if (r->n_top < 0 || r->n_top > COG_MAX_TOP || r->n_prompt_top < 0 ||
+        r->n_prompt_top > COG_MAX_TOP)
+        return cog_err_set(err, COG_EINVAL, "log-probabilities of %d and %d tokens", r->n_top,
+                           r->n_prompt_top);
+    if (!are_candidates_fine(r, info))
+        return cog_err_set(err, COG_EINVAL, "candidates out of range or too long");
     if (r->min_tokens < 0 || r->min_tokens > r->max_tokens)
         return cog_err_set(err, COG_EINVAL, "at least %d tokens of at most %d", r->min_tokens,
                            r->max_tokens);
@@ -113,6 +136,13 @@ static int check_tokens(const cog_request *r, const cog_engine_info *info, cog_e
     return 0;
 }
 
+int cog_request_room(const cog_prompt *p, const cog_engine_info *info)
+{
+    long slots = (long)info->block * info->n_blocks;
+
+    return (int)(slots < info->context ? slots : info->context) - p->n_tokens;
+}
+
 int cog_request_check(const cog_request *r, const cog_engine_info *info, cog_err *err)
 {
     long total = (long)r->prompt.n_tokens + r->max_tokens;
@@ -121,7 +151,7 @@ int cog_request_check(const cog_request *r, const cog_engine_info *info, cog_err
         return cog_err_set(err, COG_EINVAL, "choices or stop strings out of range");
     if (!is_sampling_in_range(&r->sampling))
         return cog_err_set(err, COG_EINVAL, "a sampling parameter is out of range");
-    if (r->prompt.n_tokens < 1 || r->max_tokens < 1)
+    if (r->prompt.n_tokens < 1 || r->max_tokens < (r->score_prompt ? 0 : 1))
         return cog_err_set(err, COG_EINVAL, "a request needs a prompt and room for one token");
     if (total > info->context)
         return cog_err_set(err, COG_EINVAL, "%ld tokens do not fit in a context of %d", total,

@@ -5,13 +5,11 @@
 
 #include <string.h>
 
-static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block)
+static void sequence_init(cog_sequence *q, cog_job *j, int max_tokens, int block)
 {
     const cog_request *r = j->req;
-    int max_tokens = r->prompt.n_tokens + r->max_tokens;
 
     q->job = j;
-    q->choice = choice;
     q->tokens = cog_array(int32_t, (size_t)max_tokens);
     memcpy(q->tokens, r->prompt.tokens, (size_t)r->prompt.n_tokens * sizeof(int32_t));
     q->sched.n_tokens = r->prompt.n_tokens;
@@ -23,10 +21,26 @@ static void sequence_init(cog_sequence *q, cog_job *j, int choice, int block)
         q->sched.n_visual = 1 + r->prompt.n_image_tokens;
     }
     cog_block_table_init(&q->sched.table, (max_tokens + block - 1) / block);
+}
+
+static void answer_init(cog_sequence *q, int choice)
+{
+    const cog_request *r = q->job->req;
+
+    q->choice = choice;
     cog_stops_init(&q->stops, r->stop, r->n_stop);
     q->stops.keeps = r->keep_stop;
     q->detok.shows_controls = r->show_controls;
     q->detok.started = r->continues_prompt;
+}
+
+/* Row i tells how likely token i + 1 is; the last one's is for the answer. */
+static void show_prompt(cog_sequence *q)
+{
+    const cog_prompt *p = &q->job->req->prompt;
+
+    q->sched.shown_from = p->n_image_tokens;
+    q->sched.shown_to = p->n_tokens - 1;
 }
 
 cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block,
@@ -38,18 +52,27 @@ cog_job *cog_job_new(cog_request *req, cog_vision_picture *picture, int block,
     j->picture = picture;
     j->stage = -1;
     j->n_seqs = cog_sampling_is_greedy(&req->sampling) ? 1 : req->n;
-    j->n_live = j->n_seqs;
+    j->n_scoring = req->n_candidates;
+    j->n_live = j->n_seqs + j->n_scoring;
+    j->last_late = &j->late;
     j->seq = cog_array(cog_sequence, (size_t)j->n_seqs);
-    for (int i = 0; i < j->n_seqs; i++) {
-        cog_sequence *q = &j->seq[i];
-        sequence_init(q, j, i, block);
+    j->scorer = cog_array(cog_sequence, (size_t)j->n_scoring);
+    for (int i = 0; i < j->n_live; i++) {
+        const cog_candidate *c = i < j->n_seqs ? NULL : &req->candidate[i - j->n_seqs];
+        int max_tokens = req->prompt.n_tokens + (c ? c->n : req->max_tokens);
+        cog_sequence *q = c ? &j->scorer[i - j->n_seqs] : &j->seq[i];
+        sequence_init(q, j, max_tokens, block);
+        q->candidate = c;
+        if (!c)
+            answer_init(q, i);
         q->sched.item.order = order;
         q->sched.item.arrived_ns = arrived_ns;
         if (salt)
-            cog_prefix_chain_init(&q->sched.chain, q->tokens,
-                                  req->prompt.n_tokens + req->max_tokens, block, salt,
+            cog_prefix_chain_init(&q->sched.chain, q->tokens, max_tokens, block, salt,
                                   q->sched.n_visual, picture ? &picture->hash : NULL);
     }
+    if (req->score_prompt)
+        show_prompt(&j->seq[0]);
     return j;
 }
 
@@ -64,19 +87,29 @@ void cog_job_set_ends(cog_job *j, const int32_t *eos, int n_eos)
     memcpy(j->end_token + n_eos, r->stop_token, (size_t)r->n_stop_tokens * sizeof(int32_t));
 }
 
+static void sequence_fini(cog_sequence *q)
+{
+    cog_free(q->tokens);
+    cog_block_table_fini(&q->sched.table);
+    cog_prefix_chain_fini(&q->sched.chain);
+    cog_detokenizer_fini(&q->detok);
+    cog_stops_fini(&q->stops);
+    cog_buf_fini(&q->text);
+    cog_free(q->held);
+}
+
 void cog_job_free(cog_job *j)
 {
-    for (int i = 0; i < j->n_seqs; i++) {
-        cog_sequence *q = &j->seq[i];
-        cog_free(q->tokens);
-        cog_block_table_fini(&q->sched.table);
-        cog_prefix_chain_fini(&q->sched.chain);
-        cog_detokenizer_fini(&q->detok);
-        cog_stops_fini(&q->stops);
-        cog_buf_fini(&q->text);
-        cog_free(q->held);
+    for (int i = 0; i < j->n_seqs; i++)
+        sequence_fini(&j->seq[i]);
+    for (int i = 0; i < j->req->n_candidates; i++)
+        sequence_fini(&j->scorer[i]);
+    for (cog_event *ev = j->late, *next; ev; ev = next) {
+        next = (cog_event *)ev->link.next;
+        cog_event_free(ev);
     }
     cog_free(j->seq);
+    cog_free(j->scorer);
     cog_free(j->end_token);
     cog_request_free(j->req);
     cog_free(j);

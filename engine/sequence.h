@@ -2,7 +2,8 @@
  * Engine thread only.
  *
  *   job ── sequence[0] (computes the prompt), sequence[1..] (share its pages from the first token
- * on) └──── picture (counted, shared with other jobs) */
+ *    │     on), and so does one for each candidate, whose tokens are given instead of drawn
+ *    └──── picture (counted, shared with other jobs) */
 #ifndef COG_ENGINE_SEQUENCE_H
 #define COG_ENGINE_SEQUENCE_H
 
@@ -21,7 +22,9 @@ typedef struct cog_sequence {
     cog_sched_seq sched; /* what the scheduler sees; first member */
     cog_job *job;
     int choice;
-    int32_t *tokens; /* [n_prompt + max_tokens], sched.n_tokens of them known */
+    int32_t *tokens;                /* [n_prompt + max_tokens], sched.n_tokens of them known */
+    const cog_candidate *candidate; /* it is of this one; NULL: an answer */
+    double score;                   /* of what is known of the candidate, natural logarithm */
     cog_detokenizer detok;
     cog_stops stops;
     cog_constraint constraint;
@@ -40,12 +43,15 @@ struct cog_job {
     cog_matcher *matcher;        /* of the request's grammar, taken; or NULL */
     cog_sequence *seq;           /* [n_seqs], owned */
     int n_seqs;           /* req->n, or 1 when sampling is greedy and all answers are equal */
-    int n_live;           /* sequences not finished */
-    int failed;           /* COG_E... that ends it after this step, or 0 */
-    bool is_first_sender; /* its picture was not there before */
-    bool is_scheduled;    /* had rows in some step */
-    bool has_forked;      /* the prompt's logits gave every sequence its first token */
-    int stage;            /* cog_engine_stage, or -1 */
+    cog_sequence *scorer; /* [req->n_candidates], owned */
+    int n_scoring;        /* of them, not finished */
+    cog_event *late, **last_late; /* FINISH events that wait for the candidates; owned */
+    int n_live;                   /* sequences not finished, candidates among them */
+    int failed;                   /* COG_E... that ends it after this step, or 0 */
+    bool is_first_sender;         /* its picture was not there before */
+    bool is_scheduled;            /* had rows in some step */
+    bool has_forked;              /* the prompt's logits gave every sequence its first token */
+    int stage;                    /* cog_engine_stage, or -1 */
     uint64_t stage_began_ns;
     uint64_t stage_ns[COG_N_STAGES]; /* spent in those it has left */
     int completion_tokens;

@@ -6,12 +6,30 @@
 #include "engine/logprob.h"
 #include "engine/tally.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Of pictures at a time, even if nobody streams: messages are to be read. */
 enum { MAX_SLICE_NS = 50000000 };
 
 /* ------------------------------------------------------------------ tokens */
+
+/* A choice ends only when the candidates have been told. */
+static void report_finish(cog_engine *e, cog_job *j, int choice, const cog_step_result *r)
+{
+    cog_event *ev = cog_core_event(COG_EVENT_FINISH, j);
+
+    ev->choice = choice;
+    ev->finish = r->finish;
+    ev->stop = r->stop;
+    ev->stop_token = r->stop_token;
+    if (j->n_scoring == 0) {
+        cog_core_post(e, ev);
+        return;
+    }
+    *j->last_late = ev;
+    j->last_late = (cog_event **)&ev->link.next;
+}
 
 /* Reports what one token did; a greedy job reports it for each of its equal answers. */
 static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
@@ -33,14 +51,8 @@ static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
         ev->n_tokens = 1;
         cog_core_post(e, ev);
         j->completion_tokens++;
-        if (r.finished) {
-            ev = cog_core_event(COG_EVENT_FINISH, j);
-            ev->choice = c;
-            ev->finish = r.finish;
-            ev->stop = r.stop;
-            ev->stop_token = r.stop_token;
-            cog_core_post(e, ev);
-        }
+        if (r.finished)
+            report_finish(e, j, c, &r);
     }
     cog_free(scored);
 }
@@ -106,10 +118,149 @@ static void build_draws(cog_engine *e)
     cog_constraints_tidy(e->constraints);
     for (int i = 0; i < b->n_logits; i++) {
         cog_sequence *q = e->batcher.sample[i];
+        if (e->batcher.scores[i] >= 0 || q->candidate || q->job->req->max_tokens == 0)
+            continue;
         for (int c = 1; !q->job->has_forked && c < q->job->n_seqs; c++)
             add_draw(e, &q->job->seq[c], i);
         add_draw(e, q, i);
     }
+}
+
+static int read_row(cog_engine *e, int row)
+{
+    const cog_model *m = e->loaded.model;
+
+    return m->ops->logits_row(m->be, e->row, row);
+}
+
+/* ------------------------------------------------------------------ scores */
+
+/* Reports the rows from this one on that tell of their sequence's prompt; returns how many, or a
+ * device's error. */
+static int take_prompt(cog_engine *e, int first)
+{
+    cog_sequence *q = e->batcher.sample[first];
+    cog_event *ev = cog_core_event(COG_EVENT_PROMPT, q->job);
+    int n = 0;
+
+    ev->first = e->batcher.scores[first];
+    ev->scored = cog_array(cog_scored_token, (size_t)e->batcher.batch.n_logits);
+    for (int i = first; i < e->batcher.batch.n_logits; i++, n++) {
+        int at = e->batcher.scores[i];
+        int rc = at >= 0 && e->batcher.sample[i] == q ? read_row(e, i) : 1;
+        if (rc < 0) {
+            cog_event_free(ev);
+            return rc;
+        }
+        if (rc > 0)
+            break;
+        cog_logprob_score(&ev->scored[n], e->row, e->loaded.model->cfg.vocab, q->tokens[at],
+                          q->job->req->n_prompt_top);
+        if (isnan(ev->scored[n].self.logprob))
+            q->job->failed = COG_EDEVICE;
+    }
+    ev->n_scored = n;
+    if (q->job->failed)
+        cog_event_free(ev);
+    else
+        cog_core_post(e, ev);
+    return n;
+}
+
+/* How likely it is that an answer ends here. */
+static double score_end(const cog_engine *e)
+{
+    const cog_engine_info *info = &e->loaded.info;
+    double sum = 0;
+
+    for (int i = 0; i < info->n_eos; i++) {
+        cog_scored_token s;
+        cog_logprob_score(&s, e->row, info->vocab, info->eos[i], 0);
+        sum += exp((double)s.self.logprob);
+    }
+    return log(sum);
+}
+
+/* e->row has the logits for the candidate's next token, or its end. */
+static int advance_candidate(cog_engine *e, cog_sequence *q)
+{
+    const cog_candidate *c = q->candidate;
+    int n = q->sched.n_tokens - q->job->req->prompt.n_tokens;
+    cog_scored_token s;
+
+    if (n == c->n) {
+        q->score += score_end(e);
+        q->finished = true;
+        q->job->n_live--;
+        q->job->n_scoring--;
+    } else {
+        cog_logprob_score(&s, e->row, e->loaded.model->cfg.vocab, c->token[n], 0);
+        q->score += (double)s.self.logprob;
+        q->tokens[q->sched.n_tokens++] = c->token[n];
+    }
+    return isnan(q->score) ? COG_EDEVICE : 0;
+}
+
+/* Once all are known. */
+static void report_candidates(cog_engine *e, cog_job *j)
+{
+    cog_event *ev, *late = j->late;
+
+    if (j->failed || j->n_scoring > 0)
+        return;
+    ev = cog_core_event(COG_EVENT_CANDIDATES, j);
+    ev->n_candidates = j->req->n_candidates;
+    ev->candidate = cog_array(double, (size_t)ev->n_candidates);
+    for (int i = 0; i < ev->n_candidates; i++)
+        ev->candidate[i] = j->scorer[i].score;
+    cog_core_post(e, ev);
+    j->late = NULL;
+    j->last_late = &j->late;
+    while ((ev = late)) {
+        late = (cog_event *)ev->link.next;
+        cog_core_post(e, ev);
+    }
+}
+
+/* The prompt's logits are in e->row, and its sequence still has its pages. */
+static int begin_candidates(cog_engine *e, cog_job *j)
+{
+    for (int i = 0; i < j->req->n_candidates; i++) {
+        cog_sequence *q = &j->scorer[i];
+        int rc = advance_candidate(e, q);
+        if (rc < 0)
+            return rc;
+        if (!q->finished)
+            cog_scheduler_fork(&e->sched, &q->sched, &j->seq[0].sched);
+    }
+    report_candidates(e, j);
+    return 0;
+}
+
+static int take_candidate(cog_engine *e, int row)
+{
+    cog_sequence *q = e->batcher.sample[row];
+    int rc = read_row(e, row);
+
+    if (rc < 0 || q->job->failed)
+        return rc;
+    q->job->failed = advance_candidate(e, q);
+    if (q->finished) {
+        cog_scheduler_remove(&e->sched, &q->sched);
+        report_candidates(e, q->job);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ answers */
+
+/* The prompt is computed. */
+static void end_prefill(cog_engine *e, cog_job *j)
+{
+    if (j->stage == COG_STAGE_DECODE)
+        return;
+    cog_tally_enter(&e->counts, j, COG_STAGE_DECODE, cog_now_ns());
+    e->counts.prompt_tokens += (uint64_t)j->req->prompt.n_tokens;
 }
 
 /* Appends the token that the sequence drew, -1 when it could not. e->row has the logits when the
@@ -122,10 +273,7 @@ static int advance(cog_engine *e, cog_sequence *q, int32_t token)
 
     if (token < 0)
         return COG_EDEVICE;
-    if (q->job->stage != COG_STAGE_DECODE) {
-        cog_tally_enter(&e->counts, q->job, COG_STAGE_DECODE, cog_now_ns());
-        e->counts.prompt_tokens += (uint64_t)q->job->req->prompt.n_tokens;
-    }
+    end_prefill(e, q->job);
     if (req->logprobs)
         cog_logprob_score(&scored, e->row, e->loaded.model->cfg.vocab, token, req->n_top);
     r = cog_sequence_push(q, token, e->loaded.tokenizer, req->logprobs ? &scored : NULL);
@@ -136,10 +284,10 @@ static int advance(cog_engine *e, cog_sequence *q, int32_t token)
     return 0;
 }
 
-/* Each other answer goes on with the prompt's pages. */
+/* Each other answer goes on with the prompt's pages, and so does each candidate. */
 static int fork_job(cog_engine *e, cog_job *j, const int32_t *token)
 {
-    int rc = 0;
+    int rc = j->n_scoring > 0 ? begin_candidates(e, j) : 0;
 
     j->has_forked = true;
     for (int i = 1; rc == 0 && i < j->n_seqs; i++) {
@@ -150,18 +298,34 @@ static int fork_job(cog_engine *e, cog_job *j, const int32_t *token)
     return rc;
 }
 
+/* All that was asked for was how likely the prompt is. */
+static void end_prompt(cog_engine *e, cog_job *j)
+{
+    const cog_step_result r = { .finish = COG_FINISH_LENGTH, .stop = -1, .stop_token = -1 };
+
+    for (int c = 0; c < j->req->n; c++)
+        report_finish(e, j, c, &r);
+    end_prefill(e, j);
+    j->n_live -= j->n_seqs;
+    j->seq[0].finished = true;
+}
+
 /* Takes the tokens drawn from one row, in the order of build_draws; returns how many, or a device's
  * error. */
 static int take_tokens(cog_engine *e, int row, const int32_t *token)
 {
-    const cog_model *m = e->loaded.model;
     cog_sequence *q = e->batcher.sample[row];
     cog_job *j = q->job;
     int n = j->has_forked ? 1 : j->n_seqs;
-    int rc = j->req->logprobs ? m->ops->logits_row(m->be, e->row, row) : 0;
+    int rc = j->req->logprobs || j->n_scoring > 0 ? read_row(e, row) : 0;
 
     if (rc < 0)
         return rc;
+    if (j->req->max_tokens == 0) {
+        end_prompt(e, j);
+        cog_scheduler_remove(&e->sched, &q->sched);
+        return 0;
+    }
     if (!j->failed && !j->has_forked)
         j->failed = fork_job(e, j, token);
     if (!j->failed)
@@ -237,6 +401,28 @@ static int compute(cog_engine *e)
     return rc;
 }
 
+/* What the step's rows of logits are for. */
+static int take_rows(cog_engine *e)
+{
+    const cog_batcher *b = &e->batcher;
+    int n_drawn = 0, rc;
+
+    for (int i = 0; i < b->batch.n_logits;) {
+        if (b->scores[i] >= 0) {
+            rc = take_prompt(e, i);
+            i += rc;
+        } else {
+            rc = b->sample[i]->candidate ? take_candidate(e, i)
+                                         : take_tokens(e, i, e->token + n_drawn);
+            n_drawn += rc;
+            i++;
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 static int run_step(cog_engine *e, int n_streams)
 {
     const cog_batch *b = &e->batcher.batch;
@@ -257,14 +443,10 @@ static int run_step(cog_engine *e, int n_streams)
                      cog_now_ns() - now);
     cog_tally_step(&e->counts, &e->plan, b);
     cog_scheduler_commit(&e->sched, &e->plan);
-    for (int i = 0, at = 0; i < b->n_logits; i++) {
-        rc = take_tokens(e, i, e->token + at);
-        if (rc < 0)
-            return rc;
-        at += rc;
-    }
-    end_finished_jobs(e);
-    return 0;
+    rc = take_rows(e);
+    if (rc == 0)
+        end_finished_jobs(e);
+    return rc;
 }
 
 int cog_core_work(cog_engine *e)

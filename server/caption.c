@@ -222,6 +222,9 @@ static void take_event(run *r, const cog_event *ev)
     item *it = ev->user;
 
     switch (ev->type) {
+    case COG_EVENT_PROMPT: /* neither was asked for */
+    case COG_EVENT_CANDIDATES:
+        break;
     case COG_EVENT_TEXT:
         cog_buf_add(&it->text, ev->text, ev->text_len);
         break;

@@ -290,6 +290,6 @@ void cog_generate_on_event(cog_exchange *x, const cog_event *ev)
         return;
     if (ev->type == COG_EVENT_TEXT)
         on_text(j, choice, ev);
-    else
+    else if (ev->type == COG_EVENT_FINISH)
         on_finish(j, choice, ev);
 }

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CHOICES = 3, LONGEST = 40 };
+enum { CHOICES = 3, LONGEST = 40, LONGEST_PROMPT = 256 };
 
 /* What one request was given. */
 typedef struct outcome {
@@ -30,6 +30,10 @@ typedef struct outcome {
     int32_t stop_token[CHOICES];
     int n_end, status;
     cog_usage usage;
+    cog_scored_token prompt[LONGEST_PROMPT];
+    int prompt_from, n_prompt, n_prompt_events; /* from: its first token of text */
+    double candidate[COG_MAX_CANDIDATES];
+    int n_candidates;
 } outcome;
 
 typedef struct rig rig;
@@ -93,6 +97,21 @@ static inline bool take_events(rig *r, uint64_t timeout_ns)
         next = (cog_event *)ev->link.next;
         assert_int_equal(o->n_end, 0); /* nothing follows the end */
         switch (ev->type) {
+        case COG_EVENT_PROMPT:
+            assert_int_equal(ev->first, o->prompt_from + o->n_prompt);
+            assert_true(ev->n_scored > 0 && o->n_prompt + ev->n_scored <= LONGEST_PROMPT);
+            memcpy(o->prompt + o->n_prompt, ev->scored,
+                   (size_t)ev->n_scored * sizeof(ev->scored[0]));
+            o->n_prompt += ev->n_scored;
+            o->n_prompt_events++;
+            break;
+        case COG_EVENT_CANDIDATES:
+            for (int c = 0; c < CHOICES; c++)
+                assert_int_equal(o->n_finish[c], 0);
+            assert_int_equal(o->n_candidates, 0);
+            o->n_candidates = ev->n_candidates;
+            memcpy(o->candidate, ev->candidate, (size_t)ev->n_candidates * sizeof(double));
+            break;
         case COG_EVENT_TEXT:
             assert_int_equal(o->n_finish[ev->choice], 0);
             cog_buf_add(&o->text[ev->choice], ev->text, ev->text_len);
@@ -206,6 +225,7 @@ static inline const outcome *run(rig *r, cog_request *q)
 {
     uint64_t id = q->id;
 
+    r->out[id].prompt_from = 1 + q->prompt.n_image_tokens;
     submit(r, q);
     wait_for(r, r->n_ended + 1);
     assert_int_equal(r->out[id].status, 0);
