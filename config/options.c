@@ -285,6 +285,21 @@ const cog_option cog_options[] = {
     TEXT("media-root", SERVE, "DIR", "folder whose pictures may be named by file: URLs",
          server.media_root, "none: no file is read"),
 #undef GROUP
+#define GROUP "Files"
+    SIZE("files-max-bytes", SERVE,
+         "memory for pictures uploaded to /v1/files, with their pixels; 0: none are taken",
+         server.files_max_bytes, 0, TIB),
+    SIZE("files-key-bytes", SERVE, "of that, what the files of one API key may take",
+         server.files_key_bytes, 0, TIB),
+    INT("files-max-count", SERVE, "uploaded files in all", server.files_max_count, 0, 1000000),
+    INT("files-key-count", SERVE, "uploaded files of one API key", server.files_key_count, 0,
+        1000000),
+    TIME("files-expiry", SERVE, "how long an uploaded file stays unless its upload says otherwise",
+         server.files_expiry_ms, SECOND, 576 * HOUR),
+    TEXT("files-node", SERVE, "NAME",
+         "begins the ids of files, so that a load balancer knows which server has one",
+         server.files_node, "none"),
+#undef GROUP
 #define GROUP "Operation"
     TIME("drain-delay", SERVE, "after SIGTERM, how long connections are still accepted",
          server.drain_delay_ms, 0, HOUR),

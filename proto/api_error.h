@@ -14,6 +14,7 @@ typedef enum cog_api_code {
     COG_API_NONE,
     COG_API_BAD_REQUEST, /* not acceptable HTTP; the connection closes */
     COG_API_INVALID_JSON,
+    COG_API_INVALID_FORM,
     COG_API_MISSING,
     COG_API_INVALID_TYPE,
     COG_API_INVALID_VALUE,
@@ -42,9 +43,12 @@ typedef enum cog_api_code {
     COG_API_IMAGE_TOO_SMALL,
     COG_API_IMAGE_DOWNLOAD,       /* and will not be downloaded the next time */
     COG_API_IMAGE_DOWNLOAD_LATER, /* may be, the next time */
+    COG_API_IMAGE_FILE_NOT_FOUND, /* a request for an answer names it */
+    COG_API_FILES_FULL,
     COG_API_INVALID_KEY,
     COG_API_MODEL_NOT_FOUND,
     COG_API_UNKNOWN_URL,
+    COG_API_FILE_NOT_FOUND,
     COG_API_METHOD,
     COG_API_REQUEST_TIMEOUT,
     COG_API_LENGTH_REQUIRED,

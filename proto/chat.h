@@ -46,11 +46,12 @@ typedef enum cog_picture_kind {
     COG_PICTURE_INLINE, /* base64 in the request */
     COG_PICTURE_FILE,   /* url says where; it is not looked at here */
     COG_PICTURE_WEB,
+    COG_PICTURE_STORED, /* url is the id of a file that was uploaded */
 } cog_picture_kind;
 
 typedef struct cog_chat_picture {
     cog_picture_kind kind;
-    const char *url;    /* of FILE and WEB; borrowed from the request */
+    const char *url;    /* of FILE, WEB and STORED; borrowed from the request */
     const char *base64; /* of INLINE: a view of the body, of the request or of owned */
     size_t len;
     bool is_bare;    /* came without data: */

@@ -30,8 +30,8 @@ static void join(cog_buf *dst, const char *separator, const char *text, size_t l
 
 static int refuse_part(struct reader *r, const char *param, const char *type)
 {
-    static const char *const known[] = { "file",      "image_embeds", "image_file", "input_audio",
-                                         "video_url", "audio_url",    "input_file" };
+    static const char *const known[] = { "image_embeds", "input_audio", "video_url", "audio_url",
+                                         "input_file" };
     char quoted[COG_API_QUOTE];
 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -103,7 +103,24 @@ static cog_picture_kind picture_kind(cog_url_kind kind)
     return kind == COG_URL_FILE ? COG_PICTURE_FILE : COG_PICTURE_INLINE;
 }
 
-/* Keeps the picture as the request's; a later one takes its place. */
+static int count_picture(struct reader *r, const char *param)
+{
+    if (++r->n_images > r->opt->max_images && !r->opt->image_policy_last)
+        return cog_api_error_set(r->err, COG_API_TOO_MANY_IMAGES, param,
+                                 "Too many images: this model takes at most %d per request.",
+                                 r->opt->max_images);
+    return 0;
+}
+
+/* The request's picture; a later one takes its place. */
+static int keep_picture(struct reader *r, const cog_chat_picture *p, const char *param)
+{
+    cog_free(r->chat->picture.owned);
+    r->chat->picture = *p;
+    snprintf(r->chat->picture.param, sizeof(r->chat->picture.param), "%s", param);
+    return 0;
+}
+
 static int add_picture(struct reader *r, const json_t *v, const char *param)
 {
     const cog_json_piece *piece = cog_json_scan_find(&r->chat->scan, json_string_value(v));
@@ -112,10 +129,8 @@ static int add_picture(struct reader *r, const json_t *v, const char *param)
     cog_chat_picture p = { 0 };
     cog_url_kind kind;
 
-    if (++r->n_images > r->opt->max_images && !r->opt->image_policy_last)
-        return cog_api_error_set(r->err, COG_API_TOO_MANY_IMAGES, param,
-                                 "Too many images: this model takes at most %d per request.",
-                                 r->opt->max_images);
+    if (count_picture(r, param) < 0)
+        return COG_EINVAL;
     if (piece) {
         url = piece->data;
         len = piece->len;
@@ -130,10 +145,17 @@ static int add_picture(struct reader *r, const json_t *v, const char *param)
     p.kind = picture_kind(kind);
     p.is_bare = kind == COG_URL_BARE;
     p.url = p.kind == COG_PICTURE_INLINE ? NULL : url;
-    snprintf(p.param, sizeof(p.param), "%s", param);
-    cog_free(r->chat->picture.owned);
-    r->chat->picture = p;
-    return 0;
+    return keep_picture(r, &p, param);
+}
+
+/* A picture that was uploaded before. Whether it is there is not looked at here. */
+static int add_stored(struct reader *r, const json_t *v, const char *param)
+{
+    cog_chat_picture p = { .kind = COG_PICTURE_STORED, .url = json_string_value(v) };
+
+    if (!json_is_string(v))
+        return cog_field_type_error(r->err, param, "a string", v);
+    return count_picture(r, param) < 0 ? COG_EINVAL : keep_picture(r, &p, param);
 }
 
 static int check_detail(struct reader *r, const json_t *v, const char *param)
@@ -180,10 +202,11 @@ static int read_image_part(struct reader *r, const json_t *part, const char *at)
     char param[128];
 
     if (json_object_get(part, "file_id") && (!v || json_is_null(v))) {
+        snprintf(param, sizeof(param), "%s.detail", at);
+        if (check_detail(r, detail, param) < 0)
+            return COG_EINVAL;
         snprintf(param, sizeof(param), "%s.file_id", at);
-        return cog_api_error_set(r->err, COG_API_UNSUPPORTED_VALUE, param,
-                                 "Unsupported value: this server stores no files; send the picture "
-                                 "in the request.");
+        return add_stored(r, json_object_get(part, "file_id"), param);
     }
     if (check_uuid(r, part, at) < 0)
         return COG_EINVAL;
@@ -206,6 +229,38 @@ static int read_image_part(struct reader *r, const json_t *part, const char *at)
     return add_picture(r, v, param);
 }
 
+/* {"type": "file", "file": {"file_id"}}, or {"file_data", "filename"}; {"type": "image_file",
+ * "image_file": {"file_id", "detail"}}. type is the name of either. */
+static int read_file_part(struct reader *r, const json_t *part, const char *type, const char *at)
+{
+    const json_t *v = json_object_get(part, type), *id, *data;
+    char param[128];
+
+    snprintf(param, sizeof(param), "%s.%s", at, type);
+    if (!json_is_object(v)) {
+        if (!v || json_is_null(v))
+            return cog_api_error_set(r->err, COG_API_MISSING, param,
+                                     "Missing required parameter: '%s'.", param);
+        return cog_field_type_error(r->err, param, "an object", v);
+    }
+    id = json_object_get(v, "file_id");
+    data = strcmp(type, "file") == 0 ? json_object_get(v, "file_data") : NULL;
+    snprintf(param, sizeof(param), "%s.%s.detail", at, type);
+    if (check_detail(r, json_object_get(v, "detail"), param) < 0)
+        return COG_EINVAL;
+    if (data && !json_is_null(data) && (!id || json_is_null(id))) {
+        snprintf(param, sizeof(param), "%s.%s.file_data", at, type);
+        if (!json_is_string(data))
+            return cog_field_type_error(r->err, param, "a string", data);
+        return add_picture(r, data, param);
+    }
+    snprintf(param, sizeof(param), "%s.%s.file_id", at, type);
+    if (!id || json_is_null(id))
+        return cog_api_error_set(r->err, COG_API_MISSING, param,
+                                 "Missing required parameter: '%s'.", param);
+    return add_stored(r, id, param);
+}
+
 static int read_part(struct reader *r, cog_buf *text, const json_t *part, enum role role,
                      const char *at)
 {
@@ -221,6 +276,8 @@ static int read_part(struct reader *r, cog_buf *text, const json_t *part, enum r
                                  "Missing required parameter: '%s'.", param);
     if (role == ROLE_USER && (strcmp(type, "image_url") == 0 || strcmp(type, "input_image") == 0))
         return read_image_part(r, part, at);
+    if (role == ROLE_USER && (strcmp(type, "file") == 0 || strcmp(type, "image_file") == 0))
+        return read_file_part(r, part, type, at);
     if (role == ROLE_ASSISTANT && strcmp(type, "refusal") == 0)
         text_name = type;
     else if (strcmp(type, "text") != 0 &&

@@ -250,14 +250,14 @@ static bool may_end_with(const cog_openapi_route *r, const cog_openapi_operation
     case 401:
         return s->has_keys && !r->is_open;
     case 404:
-        return op->has_model;
+        return op->has_model || strstr(r->path, "{id}") != NULL;
     case 411:
     case 413:
     case 415:
         return r->is_post;
     case 429:
     case 504:
-        return r->is_work;
+        return r->is_limited;
     default:
         return true;
     }
@@ -309,7 +309,8 @@ static void write_success(cog_buf *out, const cog_openapi_route *r, const cog_op
         put_ref(out, "schemas", op->response);
         cog_buf_puts(out, "}");
     } else {
-        put(out, "'text/plain':{'schema':{'type':'string'}}");
+        cog_buf_printf(out, "\"%s\":", op->type ? op->type : "text/plain");
+        put(out, op->type ? "{}" : "{'schema':{'type':'string'}}");
     }
     if (op->chunk)
         write_stream(out, op);
@@ -340,31 +341,67 @@ static void write_responses(cog_buf *out, const cog_openapi_route *r,
 static void write_operation(cog_buf *out, const cog_openapi_route *r,
                             const cog_openapi_operation *op, const cog_openapi_server *s)
 {
-    cog_buf_printf(out, "\"%s\":{\"%s\":{\"operationId\":\"%s\",\"summary\":", r->path,
-                   r->is_post ? "post" : "get", op->id);
+    cog_buf_printf(out, "\"%s\":{\"operationId\":\"%s\",\"summary\":",
+                   r->is_post     ? "post"
+                   : r->is_delete ? "delete"
+                                  : "get",
+                   op->id);
     cog_json_write_string(out, op->summary);
     if (r->is_open)
         put(out, ",'security':[]");
     if (strstr(r->path, "{id}"))
         put(out, ",'parameters':[{'name':'id','in':'path','required':true,"
                  "'schema':{'type':'string'}}]");
+    if (op->query) {
+        put(out, ",'parameters':[");
+        put(out, op->query);
+        cog_buf_puts(out, "]");
+    }
     if (op->request) {
-        put(out, ",'requestBody':{'required':true,'content':{'application/json':{'schema':");
+        put(out, ",'requestBody':{'required':true,'content':{");
+        put(out, r->is_form ? "'multipart/form-data':{'schema':" : "'application/json':{'schema':");
         put_ref(out, "schemas", op->request);
         cog_buf_puts(out, "}}}");
     }
     cog_buf_puts(out, ",");
     write_responses(out, r, op, s);
-    cog_buf_puts(out, "}}");
+    cog_buf_puts(out, "}");
 }
 
-static const cog_openapi_operation *find(const char *path)
+static const cog_openapi_operation *find(const cog_openapi_route *r)
 {
     for (const cog_openapi_operation *op = cog_openapi_operations; op->path; op++) {
-        if (strcmp(op->path, path) == 0)
+        if (strcmp(op->path, r->path) == 0 && !op->request == !r->is_post &&
+            op->is_delete == r->is_delete)
             return op;
     }
     return NULL;
+}
+
+static bool is_path_before(const cog_openapi_server *s, int i)
+{
+    for (int k = 0; k < i; k++) {
+        if (strcmp(s->routes[k].path, s->routes[i].path) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The operations of one address. */
+static void write_path(cog_buf *out, const cog_openapi_server *s, const char *path)
+{
+    bool is_first = true;
+
+    cog_buf_printf(out, "\"%s\":{", path);
+    for (int i = 0; i < s->n_routes; i++) {
+        const cog_openapi_operation *op = find(&s->routes[i]);
+
+        if (!op || strcmp(s->routes[i].path, path) != 0)
+            continue;
+        separate(out, &is_first);
+        write_operation(out, &s->routes[i], op, s);
+    }
+    cog_buf_puts(out, "}");
 }
 
 static void write_paths(cog_buf *out, const cog_openapi_server *s)
@@ -373,12 +410,10 @@ static void write_paths(cog_buf *out, const cog_openapi_server *s)
 
     put(out, "'paths':{");
     for (int i = 0; i < s->n_routes; i++) {
-        const cog_openapi_operation *op = find(s->routes[i].path);
-
-        if (!op)
+        if (!find(&s->routes[i]) || is_path_before(s, i))
             continue;
         separate(out, &is_first);
-        write_operation(out, &s->routes[i], op, s);
+        write_path(out, s, s->routes[i].path);
     }
     cog_buf_puts(out, "}");
 }

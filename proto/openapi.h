@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 typedef struct cog_openapi_route {
-    char path[64]; /* "/v1/models/{id}" */
-    bool is_post, is_open, is_work;
+    char path[64];                                                  /* "/v1/models/{id}" */
+    bool is_post, is_form, is_delete, is_open, is_limited, is_work; /* is_form: beside is_post */
 } cog_openapi_route;
 
 /* What a server says of itself. */

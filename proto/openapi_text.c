@@ -60,6 +60,33 @@ const cog_openapi_operation cog_openapi_operations[] = {
       .request = "DetokenizeRequest",
       .response = "Text",
       .has_model = true },
+    { .path = "/v1/files",
+      .id = "createFile",
+      .summary = "Stores a picture, to be asked about by its id.",
+      .request = "FileRequest",
+      .response = "File" },
+    { .path = "/v1/files",
+      .id = "listFiles",
+      .summary = "The files of the key.",
+      .query = "{'name':'purpose','in':'query','schema':{'enum':['vision','user_data']}},"
+               "{'name':'limit','in':'query','schema':{'type':'integer','minimum':1,"
+               "'maximum':10000}},"
+               "{'name':'order','in':'query','schema':{'enum':['asc','desc']}},"
+               "{'name':'after','in':'query','schema':{'type':'string'}}",
+      .response = "FileList" },
+    { .path = "/v1/files/{id}",
+      .id = "getFile",
+      .summary = "What is known of a file.",
+      .response = "File" },
+    { .path = "/v1/files/{id}",
+      .id = "deleteFile",
+      .summary = "Forgets a file; requests that have it go on.",
+      .is_delete = true,
+      .response = "DeletedFile" },
+    { .path = "/v1/files/{id}/content",
+      .id = "getFileContent",
+      .summary = "The file as it came.",
+      .type = "image/*" },
     { .path = "/v1/models",
       .id = "listModels",
       .summary = "The model under its names.",
@@ -115,7 +142,8 @@ const cog_openapi_request cog_openapi_requests[] = {
               "'turns':'Beside system and developer, the first and the last message are of a "
               "user.',"
               "'pictures':'Not more pictures than the model takes, each a JPEG, PNG, WebP or GIF "
-              "file in a data URL, or where this server brings it from.',"
+              "file in a data URL, or where this server brings it from, or the id of one that was "
+              "uploaded with the same key.',"
               "'grounding':'Needs a picture.',"
               "'top_logprobs':'Needs logprobs.',"
               "'tools':'With tools or functions tool_choice or function_call is none.'}" },
@@ -179,6 +207,28 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'properties':{'type':{'enum':['image_url','input_image']},'uuid':{'type':['string',"
       "'null'],'maxLength':128},'image_url':{'type':'string'},'detail':{'enum':['auto',"
       "'low','high','original',null]}}}" },
+    { "StoredImagePart",
+      "{'type':'object','required':['type','file_id'],"
+      "'properties':{'type':{'enum':['image_url','input_image']},'file_id':{'type':'string'},"
+      "'detail':{'enum':['auto','low','high','original',null]}}}" },
+    { "FilePart", "{'type':'object','required':['type','file'],"
+                  "'properties':{'type':{'enum':['file']},'file':{'anyOf':["
+                  "{'type':'object','required':['file_id'],'properties':{'file_id':{"
+                  "'type':'string'},'file_data':{'type':'null'}}},"
+                  "{'type':'object','required':['file_data'],'properties':{'file_data':{"
+                  "'type':'string'},'file_id':{'type':'null'}}}]}}}" },
+    { "ImageFilePart", "{'type':'object','required':['type','image_file'],"
+                       "'properties':{'type':{'enum':['image_file']},'image_file':{'type':'object',"
+                       "'required':['file_id'],'properties':{'file_id':{'type':'string'},"
+                       "'detail':{'enum':['auto','low','high','original',null]}}}}}" },
+    { "FileRequest",
+      "{'type':'object','required':['file','purpose'],'properties':{"
+      "'file':{'type':'string','contentMediaType':'application/octet-stream'},"
+      "'purpose':{'enum':['vision','user_data']},"
+      "'expires_after[anchor]':{'enum':['created_at']},"
+      "'expires_after[seconds]':{'type':'integer','minimum':3600,'maximum':2592000}},"
+      "'dependentRequired':{'expires_after[anchor]':['expires_after[seconds]'],"
+      "'expires_after[seconds]':['expires_after[anchor]']}}" },
     { "SystemMessage", "{'type':'object','required':['role','content'],"
                        "'properties':{'role':{'enum':['system','developer']},"
                        "'content':{'anyOf':[{'type':'string'},{'type':'array','minItems':1,"
@@ -186,7 +236,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
     { "UserMessage", "{'type':'object','required':['role','content'],"
                      "'properties':{'role':{'enum':['user']},'content':{'anyOf':[{'type':'string'},"
                      "{'type':'array','minItems':1,'items':{'anyOf':[@UserTextPart,@ImagePart,"
-                     "@ShortImagePart]}}]},'tool_calls':{'maxItems':0}}}" },
+                     "@ShortImagePart,@StoredImagePart,@FilePart,@ImageFilePart]}}]},'tool_calls':{"
+                     "'maxItems':0}}}" },
     { "AssistantMessage",
       "{'type':'object','required':['role'],'properties':{'role':{'enum':['assistant']},"
       "'content':{'anyOf':[{'type':'string'},{'type':'null'},{'type':'array','minItems':1,"
@@ -399,6 +450,18 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'quantization','engine','weights_fingerprint'],'properties':{'image_tokens':@Count,"
       "'image_size':@Count,'max_images':@Count,'quantization':{'type':'string'},"
       "'engine':{'type':'string'},'weights_fingerprint':{'type':'string'}}}" },
+    { "File", "{'type':'object','required':['id','object','bytes','created_at','expires_at',"
+              "'filename','purpose','status'],'properties':{'id':{'type':'string'},"
+              "'object':{'const':'file'},'bytes':@Count,'created_at':@Count,'expires_at':@Count,"
+              "'filename':{'type':'string'},'purpose':{'enum':['vision','user_data']},"
+              "'status':{'const':'processed'}}}" },
+    { "FileList", "{'type':'object','required':['object','data','first_id','last_id','has_more'],"
+                  "'properties':{'object':{'const':'list'},'data':{'type':'array','items':@File},"
+                  "'first_id':{'type':['string','null']},'last_id':{'type':['string','null']},"
+                  "'has_more':{'type':'boolean'}}}" },
+    { "DeletedFile", "{'type':'object','required':['id','object','deleted'],"
+                     "'properties':{'id':{'type':'string'},'object':{'const':'file'},"
+                     "'deleted':{'const':true}}}" },
     { "ModelList",
       "{'type':'object','required':['object','data'],"
       "'properties':{'object':{'const':'list'},'data':{'type':'array','items':@Model}}}" },

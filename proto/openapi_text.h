@@ -10,11 +10,14 @@
 typedef struct cog_openapi_operation {
     const char *path, *id, *summary;
     const char *request;   /* name of its body's schema; NULL: has none */
-    const char *response;  /* of its answer's; NULL: plain text */
+    const char *response;  /* of its answer's; NULL: another type */
+    const char *type;      /* that type; NULL: plain text */
+    const char *query;     /* its parameters, with commas between them; NULL: it has none */
+    bool is_delete;        /* its method; else it is POST where there is a request, or GET */
     const char *chunk;     /* of a stream's events; NULL: does not stream */
     bool has_named_events; /* the stream's events have names, errors are among the chunks */
     const char *unready;   /* of a 503 that is no error of the API; NULL: there is none */
-    bool has_model;        /* 404 when it is another one */
+    bool has_model;        /* 404 when it is another one, as for every address with an id */
 } cog_openapi_operation;
 
 typedef struct cog_openapi_request {

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/files.h"
 #include "server/internal.h"
 #include "server/key_file.h"
 
@@ -61,6 +62,7 @@ static void take_keys(cog_server *s, const cog_key_entry *entries, int n)
     unref_all(s->clients, s->n_clients);
     s->clients = clients;
     s->n_clients = n;
+    cog_files_forget_keys(s);
 }
 
 int cog_auth_open(cog_server *s, cog_err *err)

@@ -14,6 +14,7 @@
  * Room that the oldest of those still needs is kept for it, so that it ends. An upload that was let
  * in therefore fails half way only when the budget is full of others that came before it and do not
  * end. */
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "server/internal.h"
 
@@ -129,6 +130,16 @@ void cog_body_drop(cog_exchange *x)
     x->is_short = false;
     s->used_up_ns = cog_now_ns();
     go_on(s);
+}
+
+char *cog_body_detach(cog_exchange *x)
+{
+    size_t len;
+    char *data = cog_buf_detach(&x->body, &len);
+
+    x->server->inflight -= len;
+    cog_body_drop(x);
+    return len ? cog_realloc(data, len, 1) : data;
 }
 
 void cog_body_sweep(cog_server *s, uint64_t now)

@@ -57,6 +57,7 @@ void cog_reply_header(cog_reply *r, const char *name, const char *fmt, ...)
 static void clear_reply(cog_reply *r)
 {
     cog_buf_fini(&r->body);
+    cog_file_unref(r->file);
     for (int i = 0; i < r->n_headers; i++)
         cog_free(r->header[i].value);
     *r = (cog_reply){ 0 };
@@ -184,6 +185,7 @@ static void reply_with(cog_exchange *x, const cog_api_error *err)
 {
     cog_reply *r = &x->reply;
     const char *retry = cog_api_error_retry(err->code);
+    char methods[COG_ALLOW_SIZE];
 
     clear_reply(r);
     r->status = cog_api_error_status(err->code);
@@ -197,8 +199,10 @@ static void reply_with(cog_exchange *x, const cog_api_error *err)
         cog_reply_header(r, "x-should-retry", "%s", retry);
     if (err->code == COG_API_INVALID_KEY)
         cog_reply_header(r, "WWW-Authenticate", "Bearer");
-    if (err->code == COG_API_METHOD)
-        cog_reply_header(r, "Allow", "%s", x->route->is_post ? "POST" : "GET, HEAD");
+    if (err->code == COG_API_METHOD) {
+        cog_route_allow(methods, x->route);
+        cog_reply_header(r, "Allow", "%s", methods);
+    }
     if (err->code == COG_API_BAD_REQUEST || err->code == COG_API_REQUEST_TIMEOUT ||
         err->code == COG_API_HEADERS_TOO_LARGE || err->code == COG_API_DRAINING)
         cog_reply_header(r, "Connection", "close");

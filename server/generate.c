@@ -144,11 +144,15 @@ static bool admit(cog_generate_job *j)
         cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
         return false;
     }
+    if (j->picture && j->picture->kind == COG_PICTURE_STORED && !cog_generate_take_stored(j)) {
+        cog_exchange_fail(j->x, &j->err);
+        return false;
+    }
     if (!cog_auth_count_prompt(j->x, j->usage.prompt_tokens, &j->err)) {
         cog_exchange_fail(j->x, &j->err);
         return false;
     }
-    if (j->picture)
+    if (j->picture && j->picture->kind != COG_PICTURE_STORED)
         cog_generate_start_picture(j);
     else
         cog_generate_submit(j);

@@ -140,6 +140,9 @@ void cog_generate_submit(cog_generate_job *j);
 /* generate_picture.c. Any thread: the picture's file, into memory where it can be decoded; the
  * result is j->read_err. Nothing looks into it. */
 void cog_generate_read_picture(cog_generate_job *j);
+/* Loop. A picture that was uploaded becomes the request's; false: there is none of that id, and
+ * j->err says so. */
+bool cog_generate_take_stored(cog_generate_job *j);
 /* Loop. The request is admitted: brings its picture, if it was not read yet, has it decoded, and
  * submits. */
 void cog_generate_start_picture(cog_generate_job *j);

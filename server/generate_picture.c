@@ -2,54 +2,10 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "server/generate.h"
+#include "server/picture_fault.h"
 
-#include <stdio.h>
-
-static void refuse_picture(cog_generate_job *j, cog_image_fault fault, const cog_err *why)
-{
-    const cog_chat_picture *p = j->picture;
-    const cog_image_options *o = &j->x->server->cfg.image;
-    cog_api_code code = COG_API_IMAGE_BROKEN;
-    char text[600];
-
-    snprintf(text, sizeof(text), "The picture cannot be decoded: %s.", why->text);
-
-    switch (fault) {
-    case COG_IMAGE_EMPTY:
-        code = COG_API_IMAGE_EMPTY;
-        snprintf(text, sizeof(text), "The picture has no bytes.");
-        break;
-    case COG_IMAGE_FILE_SIZE:
-        code = COG_API_IMAGE_FILE_SIZE;
-        snprintf(text, sizeof(text), "The picture's file is larger than the %zu bytes allowed.",
-                 o->max_bytes);
-        break;
-    case COG_IMAGE_UNKNOWN:
-        code = p->is_bare ? COG_API_IMAGE_URL : COG_API_IMAGE_MEDIA_TYPE;
-        snprintf(text, sizeof(text), "The picture is none of JPEG, PNG, WebP and GIF.");
-        break;
-    case COG_IMAGE_TOO_LARGE:
-        code = COG_API_IMAGE_TOO_LARGE;
-        snprintf(text, sizeof(text),
-                 "The picture is larger than the %llu pixels and the side of %d pixels allowed.",
-                 (unsigned long long)o->max_pixels, o->max_side);
-        break;
-    case COG_IMAGE_TOO_SMALL:
-        code = COG_API_IMAGE_TOO_SMALL;
-        snprintf(text, sizeof(text), "The picture has a side of zero pixels.");
-        break;
-    default:
-        break;
-    }
-    cog_api_error_set(&j->err, code, p->param, "%s", text);
-}
-
-static void refuse_for_now(cog_api_error *err)
-{
-    cog_api_error_set(err, COG_API_OVERLOADED, NULL,
-                      "The server cannot decode a picture now. Try again shortly.");
-    err->retry_after_ms = 1000;
-}
+#include <string.h>
+#include <time.h>
 
 void cog_generate_read_picture(cog_generate_job *j)
 {
@@ -66,7 +22,7 @@ void cog_generate_read_picture(cog_generate_job *j)
     if (cog_decode_init(&j->decode, s->decoder, room, cog_engine_get_info(s->engine)->image_side,
                         &err) < 0) {
         cog_log(COG_ERROR, "event=picture_not_read id=%s reason=\"%s\"", j->x->id, err.text);
-        refuse_for_now(&j->read_err);
+        cog_picture_fault_later(&j->read_err);
         return;
     }
     if (cog_picture_source_read(&j->source, j->decode.memory.base, &j->decode.file_len,
@@ -75,38 +31,6 @@ void cog_generate_read_picture(cog_generate_job *j)
 }
 
 /* ------------------------------------------------------------------ decode */
-
-static void check_decode(cog_generate_job *j)
-{
-    const cog_decode *d = &j->decode;
-    cog_exchange *x = j->x;
-
-    switch (d->status) {
-    case COG_DECODE_REFUSED:
-        refuse_picture(j, d->fault, &d->err);
-        break;
-    case COG_DECODE_NO_MEMORY: /* within the limits of size: a smaller picture is the remedy */
-        cog_api_error_set(&j->err, COG_API_IMAGE_TOO_LARGE, j->picture->param,
-                          "The picture takes more memory to decode than this server allows.");
-        break;
-    case COG_DECODE_FAILED:
-        cog_log(COG_ERROR, "event=picture_failed id=%s", x->id);
-        cog_status_fail(&j->err, x->id);
-        break;
-    case COG_DECODE_QUARANTINED:
-        cog_log(COG_WARN, "event=picture_quarantined id=%s", x->id);
-        cog_api_error_set(&j->err, COG_API_QUARANTINED, j->picture->param,
-                          "This picture made the server fail before and is not tried again.");
-        break;
-    case COG_DECODE_UNAVAILABLE:
-        cog_log(COG_ERROR, "event=picture_not_read id=%s reason=\"no helper\"", x->id);
-        refuse_for_now(&j->err);
-        break;
-    case COG_DECODE_DONE:
-    case COG_DECODE_CANCELED:
-        break;
-    }
-}
 
 static void after_decode(cog_decode *d)
 {
@@ -119,7 +43,7 @@ static void after_decode(cog_decode *d)
         j->boxes.height = d->image->source_height;
         x->record.image_pixels = (uint64_t)j->boxes.width * (uint64_t)j->boxes.height;
     }
-    check_decode(j);
+    cog_picture_fault(&j->err, d, j->picture->param, j->picture->is_bare, x);
     cog_metrics_picture(x, j->err.code, d->status == COG_DECODE_CANCELED);
     j->requests[0]->image = d->image;
     d->image = NULL;
@@ -215,6 +139,33 @@ static void start_fetch(cog_generate_job *j)
     j->is_fetching = true;
     cog_picture_source_start(&j->source, s->fetcher, x->deadline_ns, s->cfg.image.max_bytes,
                              after_fetch, j);
+}
+
+/* It was decoded when it was uploaded. */
+bool cog_generate_take_stored(cog_generate_job *j)
+{
+    cog_exchange *x = j->x;
+    const cog_file *f =
+        cog_file_store_find(x->server->files, &x->client->digest, j->picture->url, time(NULL));
+    cog_request *r = j->requests[0];
+
+    x->record.n_images = 1;
+    if (!f) {
+        char quoted[COG_API_QUOTE];
+
+        cog_api_error_set(&j->err, COG_API_IMAGE_FILE_NOT_FOUND, j->picture->param,
+                          "There is no file %s.",
+                          cog_api_quote(quoted, j->picture->url, strlen(j->picture->url)));
+        cog_metrics_picture(x, j->err.code, false);
+        return false;
+    }
+    r->image = cog_image_ref(f->image);
+    j->boxes.width = r->image->source_width;
+    j->boxes.height = r->image->source_height;
+    cog_record_picture(&x->record, f->data, f->len);
+    x->record.image_pixels = (uint64_t)j->boxes.width * (uint64_t)j->boxes.height;
+    cog_metrics_picture(x, COG_API_NONE, false);
+    return true;
 }
 
 void cog_generate_start_picture(cog_generate_job *j)

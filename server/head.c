@@ -1,6 +1,7 @@
 #include "server/head.h"
 
 #include "base/err.h"
+#include "proto/multipart.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -172,11 +173,8 @@ static bool is_json(const char *type)
            (len > 5 && memchr(type, '/', len) && strncasecmp(type + len - 5, "+json", 5) == 0);
 }
 
-int cog_head_check_json(const cog_head *h, cog_api_error *err)
+static int check_framing(const cog_head *h, cog_api_error *err)
 {
-    if (!h->content_type || !is_json(h->content_type) || !has_utf8(h->content_type))
-        return cog_api_error_set(err, COG_API_CONTENT_TYPE, NULL,
-                                 "The request needs 'Content-Type: application/json', in UTF-8.");
     if (h->content_encoding && strcasecmp(h->content_encoding, "identity") != 0)
         return cog_api_error_set(err, COG_API_CONTENT_ENCODING, NULL,
                                  "Compressed request bodies are not accepted.");
@@ -184,4 +182,20 @@ int cog_head_check_json(const cog_head *h, cog_api_error *err)
         return cog_api_error_set(err, COG_API_LENGTH_REQUIRED, NULL,
                                  "The request needs a Content-Length, or the chunked coding.");
     return 0;
+}
+
+int cog_head_check_json(const cog_head *h, cog_api_error *err)
+{
+    if (!h->content_type || !is_json(h->content_type) || !has_utf8(h->content_type))
+        return cog_api_error_set(err, COG_API_CONTENT_TYPE, NULL,
+                                 "The request needs 'Content-Type: application/json', in UTF-8.");
+    return check_framing(h, err);
+}
+
+int cog_head_check_form(const cog_head *h, cog_api_error *err)
+{
+    if (!cog_multipart_is_type(h->content_type))
+        return cog_api_error_set(err, COG_API_CONTENT_TYPE, NULL,
+                                 "The request needs 'Content-Type: multipart/form-data'.");
+    return check_framing(h, err);
 }

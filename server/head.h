@@ -44,4 +44,7 @@ bool cog_head_has_body(const cog_head *h);
 /* Content-Type, Content-Encoding and the presence of a length, of a request with a JSON body. */
 int cog_head_check_json(const cog_head *h, cog_api_error *err);
 
+/* The same of one with a form's body. */
+int cog_head_check_form(const cog_head *h, cog_api_error *err);
+
 #endif

@@ -219,7 +219,7 @@ static void add_headers(struct MHD_Response *res, const cog_exchange *x)
 
     MHD_add_response_header(res, "x-request-id", x->id);
     add_cors(res, x);
-    if (x->client && x->route && x->route->is_work)
+    if (x->client && x->route && cog_route_is_limited(x->route))
         add_limits(res, x->client);
     for (int i = 0; i < r->n_headers; i++) {
         MHD_add_response_header(res, r->header[i].name, r->header[i].value);
@@ -229,11 +229,29 @@ static void add_headers(struct MHD_Response *res, const cog_exchange *x)
         MHD_add_response_header(res, "Connection", "close");
 }
 
+static void drop_file(void *file)
+{
+    cog_file_unref(file);
+}
+
+/* A file's bytes are not copied: the response has a reference, however slow its reader is. */
+static struct MHD_Response *make_response(const cog_reply *r)
+{
+    struct MHD_Response *res;
+
+    if (!r->file)
+        return MHD_create_response_from_buffer(r->body.len, r->body.data, MHD_RESPMEM_MUST_COPY);
+    res = MHD_create_response_from_buffer_with_free_callback_cls(r->file->len, r->file->data,
+                                                                 drop_file, r->file);
+    if (res)
+        cog_file_ref(r->file);
+    return res;
+}
+
 static enum MHD_Result queue_reply(cog_exchange *x)
 {
     cog_reply *r = &x->reply;
-    struct MHD_Response *res =
-        MHD_create_response_from_buffer(r->body.len, r->body.data, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *res = make_response(r);
     enum MHD_Result ok;
 
     if (!res)
@@ -366,7 +384,7 @@ static int judge(cog_exchange *x, cog_api_error *err)
     }
     if (!route->is_post)
         return 0;
-    if (cog_head_check_json(h, err) < 0)
+    if ((route->is_form ? cog_head_check_form(h, err) : cog_head_check_json(h, err)) < 0)
         return COG_EINVAL;
     if (route->needs_engine && !cog_status_check(s, err))
         return COG_EINVAL;
@@ -374,11 +392,11 @@ static int judge(cog_exchange *x, cog_api_error *err)
         refuse_size(s, err);
         return COG_EINVAL;
     }
-    if (!cog_body_admit(x) || (route->is_work && !cog_status_has_room(s, 1))) {
+    if (!cog_body_admit(x) || (cog_route_is_limited(route) && !cog_status_has_room(s, 1))) {
         cog_status_text(s, COG_API_OVERLOADED, err);
         return COG_EINVAL;
     }
-    return route->is_work && !cog_auth_count(x, err) ? COG_EINVAL : 0;
+    return cog_route_is_limited(route) && !cog_auth_count(x, err) ? COG_EINVAL : 0;
 }
 
 static bool has_header(const cog_reply *r, const char *name)

@@ -21,6 +21,7 @@
 #include "server/outflow.h"
 #include "server/picture/decoder.h"
 #include "server/picture/fetch.h"
+#include "server/picture/file_store.h"
 #include "server/picture/media_file.h"
 #include "server/process.h"
 #include "server/record.h"
@@ -43,6 +44,7 @@ enum {
     COG_MAX_REPLY_HEADERS = 10,
     COG_PROBE_CONNECTIONS = 64, /* beyond max_connections, read for the sake of probes */
     COG_ID_SIZE = 129,          /* bytes of a request id with its NUL */
+    COG_ALLOW_SIZE = 32,        /* bytes of the methods of an address */
 };
 
 /* ------------------------------------------------------------------ connections */
@@ -71,6 +73,7 @@ typedef struct cog_reply {
     int status; /* 0: none yet */
     const char *type;
     cog_buf body;
+    cog_file *file; /* a reference: its bytes are the body; NULL: body is */
     int n_headers;
     struct {
         const char *name; /* static */
@@ -90,9 +93,13 @@ typedef struct cog_route {
     bool is_open;                   /* without a key; also where metrics are */
     bool is_metrics;                /* may need a key, and may be only there */
     bool is_preflight;              /* of browsers: found by its head, whatever its path */
+    const char *suffix;             /* what follows that name; NULL: nothing */
     bool is_post;                   /* POST with a JSON body; else GET and HEAD */
+    bool is_form;                   /* or with a form's */
+    bool is_delete;                 /* DELETE and no other */
     bool needs_engine;              /* refused while loading or draining */
-    bool is_work;                   /* asks for an answer: queued, counted, limited by key */
+    bool is_limited;                /* counts against the limits of its key, and needs a place */
+    bool is_work;                   /* the same, and asks for an answer: queued, counted */
     void (*begin)(cog_exchange *x); /* the request is complete: reply now or later */
     void (*fini)(cog_exchange *x);  /* frees x->job; NULL: has none */
     /* Ends x->out, a stream that has begun, with an error; NULL: as OpenAI's chats do. */
@@ -246,6 +253,7 @@ struct cog_server {
     cog_decoder *decoder;
     cog_fetcher *fetcher; /* NULL: pictures are not fetched */
     cog_media_root media;
+    cog_file_store *files;
     uint64_t next_id;
     uint64_t submitted_ns; /* when n_submitted last left 0 */
     cog_outflow outflow;   /* of the engine */
@@ -277,6 +285,8 @@ bool cog_body_take(cog_exchange *x, const char *data, size_t len);
  * there is no room for them. */
 bool cog_body_reserve(cog_exchange *x, size_t bytes);
 void cog_body_drop(cog_exchange *x); /* gives the body's memory back; ends a pause */
+/* The same, but the body's bytes, and no more memory than they take, become the caller's. */
+char *cog_body_detach(cog_exchange *x);
 void cog_body_sweep(cog_server *s, uint64_t now);
 
 /* listen.c */
@@ -297,6 +307,9 @@ const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err);
 int cog_route_count(void);                    /* with that one; at most COG_MAX_HANDLERS */
 int cog_route_index(const cog_route *r);      /* NULL is none */
 void cog_route_name(char dst[64], int index); /* "/v1/models/{id}", "none" */
+bool cog_route_is_limited(const cog_route *r);
+/* The methods that the route's address takes: "POST", "GET, HEAD, DELETE". */
+void cog_route_allow(char dst[COG_ALLOW_SIZE], const cog_route *r);
 
 /* Those of the address for requests, for their description; how many. */
 int cog_route_describe(cog_openapi_route out[COG_MAX_HANDLERS], const cog_server *s);

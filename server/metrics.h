@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-    COG_MAX_HANDLERS = 24, /* routes, and one for what is none */
+    COG_MAX_HANDLERS = 32, /* routes, and one for what is none */
     COG_N_CLASSES = 5,     /* of a status: 1xx to 5xx */
     COG_N_FORMATS = 5,     /* of pictures, the unknown one last */
 };

@@ -306,9 +306,11 @@ static void write_stages(page *p)
 static void write_picture_results(page *p, int format)
 {
     static const cog_api_code faults[] = {
-        COG_API_IMAGE_URL,        COG_API_IMAGE_BASE64,    COG_API_IMAGE_EMPTY,
-        COG_API_IMAGE_FILE_SIZE,  COG_API_IMAGE_BROKEN,    COG_API_IMAGE_TOO_LARGE,
-        COG_API_IMAGE_MEDIA_TYPE, COG_API_IMAGE_TOO_SMALL, COG_API_QUARANTINED,
+        COG_API_IMAGE_URL,        COG_API_IMAGE_BASE64,
+        COG_API_IMAGE_EMPTY,      COG_API_IMAGE_FILE_SIZE,
+        COG_API_IMAGE_BROKEN,     COG_API_IMAGE_TOO_LARGE,
+        COG_API_IMAGE_MEDIA_TYPE, COG_API_IMAGE_TOO_SMALL,
+        COG_API_QUARANTINED,      COG_API_IMAGE_FILE_NOT_FOUND,
     };
     static const cog_api_code downloads[] = { COG_API_IMAGE_DOWNLOAD,
                                               COG_API_IMAGE_DOWNLOAD_LATER };
@@ -366,6 +368,26 @@ static void write_pictures(page *p)
             "Pictures that went through the vision tower.");
     histogram(p, "cogwheel_vision_batch_size", NULL, &st->vision_batch,
               "Pictures of a vision pass.");
+}
+
+static void write_files(page *p)
+{
+    static const char events[] = "cogwheel_files_total", lookups[] = "cogwheel_files_lookups_total";
+    cog_file_stats st;
+
+    cog_file_store_get_stats(p->s->files, &st);
+    gauge(p, "cogwheel_files_stored", NULL, st.n, "Uploaded files that can be asked about.");
+    gauge(p, "cogwheel_files_bytes", NULL, (double)st.bytes,
+          "Memory of uploaded files and their pixels, deleted ones in use too.");
+    cog_prom_family(p->out, events, "counter",
+                    "Uploads that were stored or found no room, and files that went.");
+    labelled(p, events, "event", "added", st.added);
+    labelled(p, events, "event", "refused", st.refused);
+    labelled(p, events, "event", "deleted", st.deleted);
+    labelled(p, events, "event", "expired", st.expired);
+    cog_prom_family(p->out, lookups, "counter", "Files looked up by their id.");
+    labelled(p, lookups, "result", "found", st.found);
+    labelled(p, lookups, "result", "missed", st.missed);
 }
 
 static void write_engine(page *p)
@@ -443,6 +465,7 @@ void cog_metrics_write(cog_buf *out, cog_server *s)
     write_requests(&p);
     write_stages(&p);
     write_pictures(&p);
+    write_files(&p);
     write_engine(&p);
     write_server(&p);
     cog_buf_fini(&p.labels);

@@ -64,6 +64,7 @@ cog_reason cog_reason_of(cog_api_code code)
     case COG_API_IMAGE_TOO_SMALL:
     case COG_API_IMAGE_DOWNLOAD:
     case COG_API_IMAGE_DOWNLOAD_LATER:
+    case COG_API_IMAGE_FILE_NOT_FOUND:
     case COG_API_QUARANTINED:
         return COG_REASON_BAD_IMAGE;
     case COG_API_CONTEXT_LENGTH:

@@ -1,4 +1,5 @@
 #include "server/cors.h"
+#include "server/files.h"
 #include "server/generate.h"
 #include "server/internal.h"
 
@@ -55,6 +56,27 @@ static const cog_route routes[] = {
       .needs_engine = true,
       .begin = cog_tokens_detokenize,
       .fini = cog_tokens_fini },
+    { .path = "/files",
+      .has_v1 = true,
+      .is_post = true,
+      .is_form = true,
+      .needs_engine = true,
+      .is_limited = true,
+      .begin = cog_upload_begin,
+      .fini = cog_upload_fini,
+      .cancel = cog_upload_cancel },
+    { .path = "/files", .has_v1 = true, .begin = cog_files_list },
+    { .path = "/files/",
+      .has_v1 = true,
+      .is_prefix = true,
+      .suffix = "/content",
+      .begin = cog_files_content },
+    { .path = "/files/", .has_v1 = true, .is_prefix = true, .begin = cog_files_get },
+    { .path = "/files/",
+      .has_v1 = true,
+      .is_prefix = true,
+      .is_delete = true,
+      .begin = cog_files_delete },
     { .path = "/models", .has_v1 = true, .begin = cog_admin_models },
     { .path = "/models/", .has_v1 = true, .is_prefix = true, .begin = cog_admin_model },
     { .path = "/version", .begin = cog_admin_version },
@@ -77,7 +99,21 @@ static bool matches(const cog_route *r, const char *path, size_t len)
         path += 3;
         len -= 3;
     }
-    return (r->is_prefix ? len > n : len == n) && strncmp(path, r->path, n) == 0;
+    if (strncmp(path, r->path, n < len ? n : len) != 0)
+        return false;
+    if (!r->is_prefix)
+        return len == n;
+    if (r->suffix) {
+        size_t end = strlen(r->suffix);
+
+        return len > n + end && strncmp(path + len - end, r->suffix, end) == 0;
+    }
+    return len > n;
+}
+
+static bool is_same_address(const cog_route *a, const cog_route *b)
+{
+    return strcmp(a->path, b->path) == 0 && !a->suffix == !b->suffix;
 }
 
 static const cog_route *preflight(void)
@@ -93,6 +129,8 @@ static bool allows(const cog_route *r, const char *method)
 {
     if (r->is_post)
         return strcmp(method, "POST") == 0;
+    if (r->is_delete)
+        return strcmp(method, "DELETE") == 0;
     return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
@@ -109,6 +147,40 @@ static bool is_here(const cog_exchange *x, const cog_route *r)
     if (s->shards[x->shard].is_metrics)
         return r->is_open;
     return !r->is_metrics || !s->cfg.metrics_listen;
+}
+
+bool cog_route_is_limited(const cog_route *r)
+{
+    return r->is_work || r->is_limited;
+}
+
+void cog_route_allow(char dst[COG_ALLOW_SIZE], const cog_route *r)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < N_ROUTES; i++) {
+        const cog_route *other = &routes[i];
+
+        if (is_same_address(other, r))
+            n += (size_t)snprintf(dst + n, COG_ALLOW_SIZE - n, "%s%s", n ? ", " : "",
+                                  other->is_post     ? "POST"
+                                  : other->is_delete ? "DELETE"
+                                                     : "GET, HEAD");
+    }
+}
+
+/* Of those of one address, the one for the method; the first when there is none. */
+static const cog_route *by_method(const cog_route *first, const char *method, cog_api_error *err)
+{
+    char methods[COG_ALLOW_SIZE];
+
+    for (const cog_route *r = first; r < routes + N_ROUTES; r++) {
+        if (is_same_address(r, first) && allows(r, method))
+            return r;
+    }
+    cog_route_allow(methods, first);
+    cog_api_error_set(err, COG_API_METHOD, NULL, "This address only takes %s.", methods);
+    return first;
 }
 
 /* On the target as sent, so that nothing but the exact spelling matches. */
@@ -128,10 +200,7 @@ const cog_route *cog_route_find(cog_exchange *x, cog_api_error *err)
             continue;
         if (r->is_prefix)
             x->name = strstr(x->target, r->path) + strlen(r->path);
-        if (!allows(r, x->head.method))
-            cog_api_error_set(err, COG_API_METHOD, NULL, "This address only takes %s.",
-                              r->is_post ? "POST" : "GET and HEAD");
-        return r;
+        return by_method(r, x->head.method, err);
     }
     cog_api_error_set(err, COG_API_UNKNOWN_URL, NULL, "There is no such address on this server.");
     return NULL;
@@ -147,7 +216,10 @@ int cog_route_describe(cog_openapi_route out[COG_MAX_HANDLERS], const cog_server
         if (r->is_preflight || (r->is_metrics && s->cfg.metrics_listen))
             continue;
         out[n] = (cog_openapi_route){ .is_post = r->is_post,
+                                      .is_form = r->is_form,
+                                      .is_delete = r->is_delete,
                                       .is_open = cog_route_is_open(s, r),
+                                      .is_limited = cog_route_is_limited(r),
                                       .is_work = r->is_work };
         cog_route_name(out[n++].path, i);
     }
@@ -171,5 +243,6 @@ void cog_route_name(char dst[64], int index)
     if (index == N_ROUTES)
         snprintf(dst, 64, "none");
     else
-        snprintf(dst, 64, "%s%s%s", r->has_v1 ? "/v1" : "", r->path, r->is_prefix ? "{id}" : "");
+        snprintf(dst, 64, "%s%s%s%s", r->has_v1 ? "/v1" : "", r->path, r->is_prefix ? "{id}" : "",
+                 r->suffix ? r->suffix : "");
 }

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "proto/json_scan.h"
 #include "server/cors.h"
+#include "server/files.h"
 #include "server/generate.h"
 #include "server/internal.h"
 #include "server/picture/decoder.h"
@@ -61,6 +62,11 @@ const cog_server_config cog_server_defaults = {
     .image_helper_ms = 20000,
     .image_pixel_cache = 64u << 20,
     .image_quarantine_ms = 3600000,
+    .files_max_bytes = 256u << 20,
+    .files_key_bytes = 128u << 20,
+    .files_max_count = 1000,
+    .files_key_count = 500,
+    .files_expiry_ms = 24 * 3600000,
 };
 
 /* ------------------------------------------------------------------ phases */
@@ -269,6 +275,8 @@ static void raise_limits(const cog_server_config *cfg)
 
 static int check_config(const cog_server_config *cfg, cog_err *err)
 {
+    static const char node_chars[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+
     if (cfg->n_listen < 1)
         return cog_err_set(err, COG_EINVAL, "the server needs an address to listen on");
     if (cfg->n_served_names < 1)
@@ -280,6 +288,12 @@ static int check_config(const cog_server_config *cfg, cog_err *err)
         return cog_err_set(err, COG_EINVAL,
                            "metrics can only ask for a key where there are keys; set "
                            "--api-key-file, or leave out --metrics-auth");
+    if (cfg->files_node && (strlen(cfg->files_node) > COG_FILE_MAX_NODE ||
+                            strspn(cfg->files_node, node_chars) != strlen(cfg->files_node)))
+        return cog_err_set(err, COG_EINVAL,
+                           "files_node is '%.64s', expected at most %d letters and digits, in "
+                           "lower case",
+                           cfg->files_node, COG_FILE_MAX_NODE);
     for (int i = 0; i < cfg->n_cors_origins; i++) {
         if (cog_cors_check(cfg->cors_origins[i], err) < 0)
             return COG_EINVAL;
@@ -322,6 +336,7 @@ int cog_server_open(cog_server **out, const cog_server_config *cfg, cog_err *err
     s->grammars = cog_grammars_new();
     s->workers = cog_workers_open(&s->loop, N_WORKERS);
     s->media.fd = -1;
+    s->files = cog_files_open(s);
     rc = check_config(cfg, err);
     if (rc == 0)
         rc = cog_decoder_open(&s->decoder, &s->loop, &s->cfg, err);
@@ -452,6 +467,7 @@ void cog_server_close(cog_server *s)
     cog_workers_free(s->workers);
     cog_grammars_free(s->grammars);
     cog_media_close(&s->media);
+    cog_file_store_free(s->files);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     cog_process_close(&s->process);

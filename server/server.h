@@ -67,7 +67,13 @@ typedef struct cog_server_config {
     size_t image_helper_memory; /* address space of one; 0: what the largest picture takes */
     int image_helper_ms;        /* time for one picture, after which its helper is killed */
     size_t image_pixel_cache;   /* bytes of pictures kept decoded; 0: none */
-    int image_quarantine_ms;    /* how long a file that made a helper fail is refused; 0: not */
+    /* Pictures that clients upload, with their pixels: in all, and of one key; see file_store.h. */
+    size_t files_max_bytes, files_key_bytes;
+    int files_max_count, files_key_count;
+    int files_expiry_ms;    /* how long one stays unless its upload says otherwise; whole seconds */
+    const char *files_node; /* begins their ids, where several servers share an address; NULL:
+                               nothing does */
+    int image_quarantine_ms; /* how long a file that made a helper fail is refused; 0: not */
 } cog_server_config;
 
 extern const cog_server_config cog_server_defaults;

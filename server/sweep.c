@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "proto/sse.h"
 
+#include <time.h>
+
 enum { EXTRA_MS = 2000 }; /* for the head, on a connection that is kept free for probes */
 
 static bool is_over(uint64_t now, uint64_t since, int limit_ms)
@@ -103,6 +105,7 @@ void cog_sweep_run(cog_server *s)
 
     cog_listen_sweep(s, now);
     cog_body_sweep(s, now);
+    cog_file_store_expire(s->files, time(NULL));
     for (cog_conn *c = s->conns; c; c = c->next)
         check_conn(s, c, now);
     for (cog_exchange *x = s->exchanges; x; x = x->next) {

@@ -91,7 +91,10 @@ def calls_of_curl(server):
     """The same."""
     for text, shown in scripts('sh'):
         told = output(['sh', '-c', text.replace(ADDRESS, server.url)], ROOT)
-        assert shortened(json.loads(shown), json.loads(told)), told
+        if shown.startswith('{'):
+            assert shortened(json.loads(shown), json.loads(told)), told
+        else:
+            assert told == shown, told
 
 
 tap.need_model(DEMO)

@@ -13,6 +13,7 @@ import random
 import re
 import sys
 import time
+import urllib.parse
 
 import pictures
 import tap
@@ -39,7 +40,9 @@ PLAIN = {'ChatRequest': CHAT, 'ResponseRequest': {'input': 'Hi', 'max_output_tok
 NEED_KEYS = {'Error401', 'WWW-Authenticate'}
 STRUCTURES = ('response_format', 'structured_outputs', 'guided_json', 'guided_regex',
               'guided_choice', 'json_schema', 'regex', 'text')
-IMAGE_CODES = {'too_many_images', 'invalid_image_url', 'invalid_base64_image', 'empty_image_file',
+FORM = 'multipart/form-data; boundary=xyz'
+IMAGE_CODES = {'image_file_not_found', 'too_many_images', 'invalid_image_url',
+               'invalid_base64_image', 'empty_image_file',
                'unsupported_image_media_type', 'image_parse_error'}
 
 
@@ -200,14 +203,17 @@ class Generator:
             return
         for message in messages:
             for part in message['content'] if isinstance(message.get('content'), list) else []:
-                if 'image_url' not in part:
+                if not {'image_url', 'file_id', 'file', 'image_file'} & set(part):
                     continue
                 if left == 0 and self.random.random() < 0.9:
-                    del part['image_url']
+                    part.clear()
                     part.update(type='text', text='no second picture')
                 elif self.random.random() < 0.8:
                     left = 0
-                    if isinstance(part['image_url'], str):
+                    if 'image_url' not in part:
+                        part.clear()
+                        part.update(type='file', file={'file_data': PICTURE})
+                    elif isinstance(part['image_url'], str):
                         part['image_url'] = PICTURE
                     else:
                         part['image_url']['url'] = PICTURE
@@ -233,13 +239,18 @@ def turns_are_broken(body):
 def images(body):
     """The parts that are pictures."""
     return [p for m in messages_of(body) if isinstance(m.get('content'), list)
-            for p in m['content'] if 'image_url' in p]
+            for p in m['content'] if {'image_url', 'file_id', 'file', 'image_file'} & set(p)]
+
+
+def url_of(part):
+    """What a part says about where its picture is; None: it is a file."""
+    url = part.get('image_url', part.get('file', {}).get('file_data'))
+    return url['url'] if isinstance(url, dict) else url
 
 
 def breaks_pictures(body, error):
     """More than one, or one that is no picture."""
-    urls = [p['image_url'] if isinstance(p['image_url'], str) else p['image_url']['url']
-            for p in images(body)]
+    urls = [url_of(p) for p in images(body)]
     return error['code'] in IMAGE_CODES and (len(urls) > 1 or any(u != PICTURE for u in urls))
 
 
@@ -313,7 +324,7 @@ class Asker:
 
     def check_body(self, content, kind, data, what):
         """It is as described, and has nothing that is not."""
-        schema = content['schema']
+        schema = content.get('schema', {})
         if kind == 'text/event-stream':
             names = [name_of(s) for s in content['x-event']['anyOf']]
             for event in events_of(data) if data.startswith(b'event:') else chunks_of(data):
@@ -329,18 +340,24 @@ class Asker:
     def ask(self, path, method, operation, body=None):
         """Status and error of an answer that must be one of those described."""
         sent = None if body is None else json.dumps(body)
+        status, _, data = self.send(path, method, operation, sent, 'application/json')
+        return status, json.loads(data)['error'] if status >= 400 else None
+
+    def send(self, path, method, operation, sent, kind):
+        """Status, headers and body of such an answer."""
         status, headers, data = self.server.request(
-            method.upper(), path, sent, {'Content-Type': 'application/json'} if sent else None)
+            method.upper(), path, sent, {'Content-Type': kind} if sent else None)
         what = (self.seed, method, path, (sent or '')[:2000], status, data[:500])
         assert status < 500, what
         assert str(status) in operation['responses'], what
         response = self.document.resolve(operation['responses'][str(status)])
         kind = headers['content-type'].split(';')[0]
-        assert kind in response['content'], what
+        content = response['content'].get(kind) or response['content'].get(kind.split('/')[0] + '/*')
+        assert content is not None, what
         self.check_headers(response, headers, what)
-        self.check_body(response['content'][kind], kind, data, what)
+        self.check_body(content, kind, data, what)
         self.seen[status] = self.seen.get(status, 0) + 1
-        return status, json.loads(data)['error'] if status >= 400 else None
+        return status, headers, data
 
     def post(self, path, operation, body):
         """A body is refused when its schema does not allow it, and else only by a rule or for its
@@ -404,8 +421,9 @@ def mutants(document, name):
 
 
 def posts(document):
-    """Path and operation of each that takes a body."""
-    return [(p, o) for p, m, o in document.operations() if m == 'post']
+    """Path and operation of each that takes a body of JSON."""
+    return [(p, o) for p, m, o in document.operations()
+            if m == 'post' and 'application/json' in o['requestBody']['content']]
 
 
 # ------------------------------------------------------------------ tests
@@ -437,11 +455,67 @@ def every_rule_is_known_here(_, document, __):
 def addresses_without_a_body(server, document, options):
     """Each answers as described."""
     asker = Asker(server, document, options.seed)
+    files = stored(asker, document, 2)
     for path, method, operation in document.operations():
         if method == 'get':
-            for name in ('demo', 'none') if '{id}' in path else ('',):
+            known = files[0] if path.startswith('/v1/files') else 'demo'
+            for name in (known, 'none') if '{id}' in path else ('',):
                 status, _ = asker.ask(path.replace('{id}', name), method, operation)
                 assert status == (404 if name == 'none' else 200), (path, status)
+        for query in operation.get('parameters', []):
+            if query['in'] == 'query':
+                check_query(asker, path, operation, query)
+    for name, status in ((files[0], 200), (files[0], 200), (files[1], 200), ('none', 404)):
+        item = document.whole['paths']['/v1/files/{id}']['delete']
+        assert asker.ask(f'/v1/files/{name}', 'delete', item)[0] == status, name
+
+
+def form(fields):
+    """The body of a form; a field's value is text, or bytes of a file."""
+    out = b''
+    for name, value in fields:
+        more = '; filename="a.jpg"' if isinstance(value, bytes) else ''
+        out += f'--xyz\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+        out += (value if isinstance(value, bytes) else str(value).encode()) + b'\r\n'
+    return out + b'--xyz--\r\n'
+
+
+def stored(asker, document, n):
+    """The ids of so many new files."""
+    operation = document.whole['paths']['/v1/files']['post']
+    fields = [('purpose', 'vision'), ('file', pictures.scene(1))]
+    return [json.loads(asker.send('/v1/files', 'post', operation, form(fields), FORM)[2])['id']
+            for _ in range(n)]
+
+
+def check_query(asker, path, operation, query):
+    """What the schema allows is taken, and nothing beside it."""
+    for value in edges(asker.document, query['schema']):
+        text = urllib.parse.quote(value if isinstance(value, str) else json.dumps(value))
+        is_valid = jsonschema.Draft202012Validator(query['schema']).is_valid(value)
+        if text and 'type' not in query['schema'] or query['schema'].get('type') == 'integer':
+            status, error = asker.ask(f'{path}?{query["name"]}={text}', 'get', operation)
+            assert status == (200 if is_valid else 400), (path, query, value, error)
+
+
+def forms_one_step_beside(server, document, options):
+    """Fields of an upload at their ends and one step beyond; what must be there is not."""
+    asker = Asker(server, document, options.seed)
+    operation = document.whole['paths']['/v1/files']['post']
+    schema = document.schemas['FileRequest']
+    plain = {'purpose': 'vision', 'file': pictures.scene(2), 'expires_after[anchor]': 'created_at',
+             'expires_after[seconds]': 3600}
+    bodies = [({k: v for k, v in plain.items() if k != name}, False) for name in plain]
+    for name, member in schema['properties'].items():
+        if name != 'file':
+            checker = jsonschema.Draft202012Validator(member)
+            bodies += [({**plain, name: v}, checker.is_valid(v)) for v in edges(document, member)
+                       if isinstance(v, (str, int, float)) and not isinstance(v, bool)]
+    for body, is_valid in bodies:
+        status, _, data = asker.send('/v1/files', 'post', operation, form(body.items()), FORM)
+        assert status == (200 if is_valid else 400), (list(body.items())[2:], status, data)
+    print(f'# seed {options.seed}: {asker.seen}', flush=True)
+    assert asker.seen[200] > 3 and asker.seen[400] > 5, asker.seen
 
 
 def one_step_beside(server, document, options):
@@ -485,7 +559,7 @@ def main():
     tap.need_model(options.model)
     with Server(os.path.abspath(options.binary), os.path.abspath(options.model)) as server:
         return tap.run([the_document_is_one, every_rule_is_known_here, addresses_without_a_body,
-                        one_step_beside, random_requests], server, Document(server), options)
+                        forms_one_step_beside, one_step_beside, random_requests], server, Document(server), options)
 
 
 if __name__ == '__main__':

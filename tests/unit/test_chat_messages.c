@@ -132,7 +132,8 @@ static void shapes(void **state)
     expect_code("[" USER("[{\"type\":\"input_audio\"}]") "]", "unsupported_value",
                 "messages[0].content[0]");
     expect_code("[" USER("[{\"type\":\"image_embeds\"}]") "]", "unsupported_value", NULL);
-    expect_code("[" USER("[{\"type\":\"file\",\"file\":{}}]") "]", "unsupported_value", NULL);
+    expect_code("[" USER("[{\"type\":\"video_url\",\"video_url\":{}}]") "]", "unsupported_value",
+                NULL);
     expect_code("[" SYSTEM("[" IMAGE(PNG) "]") "," USER("\"a\"") "]", "invalid_value",
                 "messages[0].content[0]");
     expect_code(
@@ -202,8 +203,57 @@ static void bad_image_parts(void **state)
     expect_code("[" USER("[{\"type\":\"image_url\",\"image_url\":{\"url\":\"" PNG
                          "\",\"detail\":\"ultra\"}}]") "]",
                 "invalid_value", "messages[0].content[0].image_url.detail");
-    expect_code("[" USER("[{\"type\":\"input_image\",\"file_id\":\"f\"}]") "]", "unsupported_value",
-                "messages[0].content[0].file_id");
+}
+
+/* A picture that was uploaded, in the forms of three APIs. */
+static void stored_images(void **state)
+{
+    static const struct {
+        const char *part, *param;
+    } good[] = {
+        { "{\"type\":\"input_image\",\"file_id\":\"f1\",\"detail\":\"low\"}", "file_id" },
+        { "{\"type\":\"input_image\",\"file_id\":\"f1\",\"image_url\":null}", "file_id" },
+        { "{\"type\":\"file\",\"file\":{\"file_id\":\"f1\",\"filename\":\"a\"}}", "file.file_id" },
+        { "{\"type\":\"image_file\",\"image_file\":{\"file_id\":\"f1\"}}", "image_file.file_id" },
+    };
+    static const struct {
+        const char *part, *code, *param;
+    } bad[] = {
+        { "{\"type\":\"input_image\",\"file_id\":5}", "invalid_type", "file_id" },
+        { "{\"type\":\"input_image\",\"file_id\":\"f\",\"detail\":\"x\"}", "invalid_value",
+          "detail" },
+        { "{\"type\":\"file\"}", "missing_required_parameter", "file" },
+        { "{\"type\":\"file\",\"file\":\"f1\"}", "invalid_type", "file" },
+        { "{\"type\":\"file\",\"file\":{}}", "missing_required_parameter", "file.file_id" },
+        { "{\"type\":\"file\",\"file\":{\"file_data\":5}}", "invalid_type", "file.file_data" },
+        { "{\"type\":\"file\",\"file\":{\"file_data\":\"http://a\"}}", "invalid_image_url",
+          "file.file_data" },
+        { "{\"type\":\"image_file\",\"image_file\":{\"file_id\":[]}}", "invalid_type",
+          "image_file.file_id" },
+        { "{\"type\":\"image_file\",\"image_file\":{\"file_id\":\"f\",\"detail\":\"x\"}}",
+          "invalid_value", "image_file.detail" },
+    };
+    char param[128], text[512], *body;
+    cog_api_error err;
+    cog_chat c;
+
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        snprintf(text, sizeof(text), "[" USER("[%s," TEXT("what?") "]") "]", good[i].part);
+        assert_int_equal(read_messages(&c, &body, text, &err), 0);
+        assert_int_equal(c.picture.kind, COG_PICTURE_STORED);
+        assert_string_equal(c.picture.url, "f1");
+        snprintf(param, sizeof(param), "messages[0].content[0].%s", good[i].param);
+        assert_string_equal(c.picture.param, param);
+        cog_chat_fini(&c);
+        cog_free(body);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), "[" USER("[%s]") "]", bad[i].part);
+        snprintf(param, sizeof(param), "messages[0].content[0].%s", bad[i].param);
+        expect_code(text, bad[i].code, param);
+    }
+    expect_code("[" USER("[" IMAGE(PNG) ",{\"type\":\"input_image\",\"file_id\":\"f\"}]") "]",
+                "too_many_images", "messages[0].content[1].file_id");
 }
 
 static void several_images(void **state)
@@ -301,17 +351,12 @@ static void picture_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(joining),
-        cmocka_unit_test(system_text),
-        cmocka_unit_test(broken_orders),
-        cmocka_unit_test(shapes),
-        cmocka_unit_test(too_many_messages),
-        cmocka_unit_test(image_parts),
-        cmocka_unit_test(bad_image_parts),
-        cmocka_unit_test(several_images),
-        cmocka_unit_test(lifted),
-        cmocka_unit_test(forged_piece),
-        cmocka_unit_test(picture_bytes),
+        cmocka_unit_test(joining),           cmocka_unit_test(system_text),
+        cmocka_unit_test(broken_orders),     cmocka_unit_test(shapes),
+        cmocka_unit_test(too_many_messages), cmocka_unit_test(image_parts),
+        cmocka_unit_test(bad_image_parts),   cmocka_unit_test(stored_images),
+        cmocka_unit_test(several_images),    cmocka_unit_test(lifted),
+        cmocka_unit_test(forged_piece),      cmocka_unit_test(picture_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,7 +108,9 @@ static json_t *document(fixture *f, const char *key)
 static void routes_are_described(void **state)
 {
     json_t *d = document(*state, ""), *paths = json_object_get(d, "paths");
+    const char *path;
     size_t n = 0;
+    json_t *item;
 
     for (int i = 0; i < cog_route_count(); i++) {
         char name[64];
@@ -120,7 +122,8 @@ static void routes_are_described(void **state)
         if (!json_object_get(paths, name))
             fail_msg("%s has no entry among the operations of proto/openapi_text.c", name);
     }
-    assert_int_equal(json_object_size(paths), n);
+    json_object_foreach(paths, path, item) n -= json_object_size(item);
+    assert_int_equal(n, 0);
     for (int i = 0; cog_openapi_path(i); i++) {
         if (!json_object_get(paths, cog_openapi_path(i)))
             fail_msg("proto/openapi_text.c describes %s, which is no route", cog_openapi_path(i));
