@@ -79,11 +79,28 @@ static void penalise(cog_sampler *s, const cog_sampling *p, const cog_sample_con
     }
 }
 
-static void keep_only(cog_sampler *s, const uint64_t *only)
+static bool may_be_drawn(const uint64_t *only, int32_t token)
 {
-    for (int i = 0; i < s->vocab; i++)
-        if (!(only[i / 64] >> (i % 64) & 1))
-            s->logits[i] = -INFINITY;
+    return !only || only[token / 64] >> (token % 64) & 1;
+}
+
+/* The next tokens of which a mask has some, by its words: it has few as a rule, and a vocabulary
+ * many. Without a mask that is all. *to is where those before ended, 0 at first. False: no more. */
+static bool next_span(int *from, int *to, const uint64_t *only, int vocab)
+{
+    *from = *to;
+    while (only && *from < vocab && only[*from / 64] == 0)
+        *from += 64;
+    *to = only && *from + 64 < vocab ? *from + 64 : vocab;
+    return *from < vocab;
+}
+
+/* Leaves what is outside of the spans as it is: nobody looks there. */
+static void copy_only(cog_sampler *s, const float *logits, const uint64_t *only)
+{
+    for (int i, to = 0; next_span(&i, &to, only, s->vocab);)
+        for (; i < to; i++)
+            s->logits[i] = may_be_drawn(only, i) ? logits[i] : -INFINITY;
 }
 
 /* The logits as the request wants them. */
@@ -94,12 +111,13 @@ static void adjust(cog_sampler *s, const float *logits, const cog_sampling *p,
         for (int i = 0; i < s->vocab; i++)
             s->logits[i] = -INFINITY;
         for (int i = 0; i < p->n_allowed; i++)
-            s->logits[p->allowed[i]] = logits[p->allowed[i]];
+            if (may_be_drawn(ctx->only, p->allowed[i]))
+                s->logits[p->allowed[i]] = logits[p->allowed[i]];
+    } else if (ctx->only) {
+        copy_only(s, logits, ctx->only);
     } else {
         memcpy(s->logits, logits, (size_t)s->vocab * sizeof(float));
     }
-    if (ctx->only)
-        keep_only(s, ctx->only);
     for (int i = 0; i < ctx->n_masked; i++)
         s->logits[ctx->masked[i]] = -INFINITY;
     for (int i = 0; i < p->n_bias; i++) {
@@ -109,13 +127,19 @@ static void adjust(cog_sampler *s, const float *logits, const cog_sampling *p,
     penalise(s, p, ctx);
 }
 
-static int32_t argmax(const float *logits, int n)
+static int32_t argmax(const float *logits, const uint64_t *only, int n)
 {
+    float max = -INFINITY;
     int32_t best = -1;
 
-    for (int i = 0; i < n; i++) /* a NaN compares false and is never taken */
-        if (logits[i] > -INFINITY && (best < 0 || logits[i] > logits[best]))
-            best = i;
+    for (int from, to = 0; next_span(&from, &to, only, n);) {
+        for (int i = from, end = to; i < end; i++) {
+            if (logits[i] > max) { /* a NaN compares false and is never taken */
+                max = logits[i];
+                best = i;
+            }
+        }
+    }
     return best;
 }
 
@@ -195,10 +219,12 @@ static int32_t draw(cog_sampler *s, int32_t best, const cog_sampling *p,
     candidate *cand = s->cand;
     int n = 0, i = 0;
 
-    for (int id = 0; id < s->vocab; id++) {
-        uint64_t weight = cog_sample_weight(s->logits[id], s->logits[best], inverse, p->min_p);
-        if (weight > 0)
-            cand[n++] = (candidate){ .logit = s->logits[id], .id = id, .weight = weight };
+    for (int id, to = 0; next_span(&id, &to, ctx->only, s->vocab);) {
+        for (; id < to; id++) {
+            uint64_t weight = cog_sample_weight(s->logits[id], s->logits[best], inverse, p->min_p);
+            if (weight > 0)
+                cand[n++] = (candidate){ .logit = s->logits[id], .id = id, .weight = weight };
+        }
     }
     if (p->top_k > 0 || p->top_p < 1) {
         int kept = take_best(cand, n, p);
@@ -220,7 +246,7 @@ int cog_sampler_pick(cog_sampler *s, int32_t *token, const float *logits, const 
     int32_t best;
 
     adjust(s, logits, p, ctx);
-    best = argmax(s->logits, s->vocab);
+    best = argmax(s->logits, ctx->only, s->vocab);
     if (best < 0 || s->logits[best] == INFINITY)
         return COG_EDEVICE;
     *token = cog_sampling_is_greedy(p) ? best : draw(s, best, p, ctx);

@@ -173,6 +173,43 @@ static void what_is_masked_is_not_drawn(void **state)
     }
 }
 
+/* Bits and a list of the same tokens give the same ones, whatever was drawn before. */
+static void a_mask_of_bits_is_a_list(void **state)
+{
+    enum { MANY = 1000, WORDS = (MANY + 63) / 64 };
+    cog_rng rng = { .key = 5 };
+    cog_sampler *s = cog_sampler_new(MANY);
+    int32_t allowed[MANY], output[] = { 1, 64, 500, 500 }, want, got;
+    float logits[MANY];
+
+    (void)state;
+    for (int round = 0; round < 500; round++) {
+        cog_sample_context ctx = { .output = output, .n_output = 4 };
+        cog_sampling p = { .temperature = round % 3 ? 1.5f : 0, .top_k = round % 5 * 3 };
+        uint64_t only[WORDS] = { 0 };
+
+        p.top_p = round % 2 ? 0.9f : 1;
+        p.repetition_penalty = round % 7 ? 1 : 1.3f;
+        p.seed = (uint64_t)round;
+        for (int i = 0; i < MANY; i++)
+            logits[i] = (float)cog_rng_below(&rng, 200) / 20 - 5;
+        for (int i = (int)cog_rng_below(&rng, 60); i < MANY;
+             i += 1 + (int)cog_rng_below(&rng, 400)) {
+            only[i / 64] |= UINT64_C(1) << (i % 64);
+            allowed[p.n_allowed++] = i;
+        }
+        p.allowed = allowed;
+        assert_int_equal(cog_sampler_pick(s, &want, logits, &p, &ctx), 0);
+        p.n_allowed = 0;
+        ctx.only = only;
+        assert_int_equal(cog_sampler_pick(s, &got, logits, &p, &ctx), 0);
+        assert_int_equal(got, want);
+        ctx.only = NULL; /* leaves logits of its own behind */
+        assert_int_equal(cog_sampler_pick(s, &got, logits, &p, &ctx), 0);
+    }
+    cog_sampler_free(s);
+}
+
 static void logits_are_left_alone_and_scratch_is_clean(void **state)
 {
     static const int32_t output[] = { 1, 2 };
@@ -420,6 +457,7 @@ int main(void)
         cmocka_unit_test(biases_come_before_penalties),
         cmocka_unit_test(a_bias_moves_probabilities),
         cmocka_unit_test(what_is_masked_is_not_drawn),
+        cmocka_unit_test(a_mask_of_bits_is_a_list),
         cmocka_unit_test(logits_are_left_alone_and_scratch_is_clean),
         cmocka_unit_test(draws_follow_the_softmax),
         cmocka_unit_test(filters_keep_what_their_definitions_say),
