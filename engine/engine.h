@@ -272,11 +272,12 @@ typedef struct cog_sampling {
 typedef struct cog_grammar cog_grammar;
 
 typedef enum cog_grammar_kind {
-    COG_GRAMMAR_REGEX,  /* a regular expression that the whole answer matches */
-    COG_GRAMMAR_CHOICE, /* a JSON array of strings: the answer is one of them */
-    COG_GRAMMAR_SCHEMA, /* a JSON schema: the answer is a JSON text that is valid by it */
-    COG_GRAMMAR_OBJECT, /* no text: any JSON object */
-    COG_GRAMMAR_BOXES,  /* no text: anything, but after "[[" boxes (engine/grammar/boxes.h) */
+    COG_GRAMMAR_REGEX,   /* a regular expression that the whole answer matches */
+    COG_GRAMMAR_CHOICE,  /* a JSON array of strings: the answer is one of them */
+    COG_GRAMMAR_SCHEMA,  /* a JSON schema: the answer is a JSON text that is valid by it */
+    COG_GRAMMAR_OBJECT,  /* no text: any JSON object */
+    COG_GRAMMAR_BOXES,   /* no text: anything, but after "[[" boxes (engine/grammar/boxes.h) */
+    COG_GRAMMAR_WITHOUT, /* a JSON array of 1..64 strings of 1..128 bytes: none is in the answer */
 } cog_grammar_kind;
 
 /* Compiles a grammar, in at most 150 ms of CPU time. COG_EINVAL: it is wrong, not supported, or

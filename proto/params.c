@@ -93,6 +93,8 @@ static const cog_field fields[] = {
                      "'minItems':1,'items':{'type':'string','minLength':1}"),
     COG_CUSTOM_FIELD("json_schema", COG_FIELD_ANY, "'anyOf':[" SCHEMA "]"),
     COG_CUSTOM_FIELD("regex", COG_FIELD_STRING, ""),
+    COG_CUSTOM_FIELD("bad_words", COG_FIELD_ARRAY,
+                     "'maxItems':64,'items':{'type':'string','minLength':1,'maxLength':128}"),
     INT(min_tokens, 0, COG_PARAMS_MAX_TOKENS),
     INT(min_new_tokens, 0, COG_PARAMS_MAX_TOKENS),
     BOOL("ignore_eos", ignore_eos),
@@ -100,7 +102,6 @@ static const cog_field fields[] = {
     BOOL("no_stop_trim", no_stop_trim),
     BOOL("skip_special_tokens", skip_special_tokens),
 
-    COG_REFUSED_FIELD("bad_words", COG_FIELD_ARRAY, 0),
     COG_REFUSED_FIELD("prompt_logprobs", COG_FIELD_INT, COG_NO_HARMLESS_VALUE),
     COG_REFUSED_FIELD("return_token_ids", COG_FIELD_BOOL, 0),
     COG_REFUSED_FIELD("return_tokens_as_token_ids", COG_FIELD_BOOL, 0),

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NAME = 64 };
+enum { MAX_NAME = 64, MAX_WORDS = 64, MAX_WORD = 128 };
 
 typedef struct reader {
     cog_structured *out;
@@ -102,6 +102,31 @@ static int read_boxes(reader *r, const json_t *v, const char *param)
     return json_is_true(v) ? set(r, COG_STRUCTURED_BOXES, NULL, 0, param) : 0;
 }
 
+static int read_bad_words(reader *r, const json_t *v, const char *param)
+{
+    const json_t *one;
+    size_t i;
+
+    if (!json_is_array(v))
+        return cog_field_type_error(r->err, param, "an array of strings", v);
+    if (json_array_size(v) > MAX_WORDS)
+        return cog_api_error_set(r->err, COG_API_ARRAY_LONG, param,
+                                 "Invalid '%s': at most %d strings are allowed, got %zu.", param,
+                                 MAX_WORDS, json_array_size(v));
+    json_array_foreach(v, i, one)
+    {
+        if (!json_is_string(one))
+            return cog_field_type_error(r->err, param, "an array of strings", one);
+        if (json_string_length(one) == 0)
+            return fail(r, param, "a word must not be empty");
+        if (json_string_length(one) > MAX_WORD)
+            return cog_api_error_set(r->err, COG_API_STRING_LONG, param,
+                                     "Invalid '%s': at most %d bytes are allowed, got %zu.", param,
+                                     MAX_WORD, json_string_length(one));
+    }
+    return json_array_size(v) ? set_json(r, COG_STRUCTURED_WITHOUT, v, param) : 0;
+}
+
 /* ------------------------------------------------------------------ response_format */
 
 static bool is_name(const char *name)
@@ -191,6 +216,7 @@ static const struct field {
     { "json_schema", NULL, NULL, read_schema },
     { "regex", NULL, NULL, read_regex },
     { NULL, "boxes", "structured_outputs.boxes", read_boxes },
+    { "bad_words", NULL, NULL, read_bad_words },
 };
 
 enum { N_FIELDS = sizeof(fields) / sizeof(fields[0]) };

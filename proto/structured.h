@@ -1,7 +1,7 @@
 /* structured.h - the form that a request wants its answers to have, in the words of several APIs:
  * response_format (OpenAI, llama.cpp), structured_outputs and guided_json, guided_regex,
- * guided_choice (vLLM), json_schema and regex (SGLang, llama.cpp), text.format (OpenAI's
- * responses). Pure. */
+ * guided_choice, bad_words (vLLM), json_schema and regex (SGLang, llama.cpp),
+ * text.format (OpenAI's responses). Pure. */
 #ifndef COG_PROTO_STRUCTURED_H
 #define COG_PROTO_STRUCTURED_H
 
@@ -14,10 +14,12 @@ struct json_t;
 typedef enum cog_structured_kind {
     COG_STRUCTURED_NONE,
     COG_STRUCTURED_REGEX,
-    COG_STRUCTURED_CHOICE, /* text: a JSON array of strings, none empty, at least one */
-    COG_STRUCTURED_SCHEMA, /* text: JSON; not looked into */
-    COG_STRUCTURED_OBJECT, /* no text: any JSON object */
-    COG_STRUCTURED_BOXES,  /* no text: any text in which boxes are well-formed */
+    COG_STRUCTURED_CHOICE,  /* text: a JSON array of strings, none empty, at least one */
+    COG_STRUCTURED_SCHEMA,  /* text: JSON; not looked into */
+    COG_STRUCTURED_OBJECT,  /* no text: any JSON object */
+    COG_STRUCTURED_BOXES,   /* no text: any text in which boxes are well-formed */
+    COG_STRUCTURED_WITHOUT, /* text: a JSON array of 1..64 strings of 1..128 bytes, none to come up
+                             */
 } cog_structured_kind;
 
 typedef struct cog_structured {

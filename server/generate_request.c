@@ -117,11 +117,11 @@ static int refuse_grammar(cog_generate_job *j, const cog_structured *f, const co
 /* The form that answers are to have; one grammar for all requests. */
 static int take_structure(cog_generate_job *j, const cog_params *p)
 {
-    static const cog_grammar_kind kinds[] = { [COG_STRUCTURED_REGEX] = COG_GRAMMAR_REGEX,
-                                              [COG_STRUCTURED_CHOICE] = COG_GRAMMAR_CHOICE,
-                                              [COG_STRUCTURED_SCHEMA] = COG_GRAMMAR_SCHEMA,
-                                              [COG_STRUCTURED_OBJECT] = COG_GRAMMAR_OBJECT,
-                                              [COG_STRUCTURED_BOXES] = COG_GRAMMAR_BOXES };
+    static const cog_grammar_kind kinds[] = {
+        [COG_STRUCTURED_REGEX] = COG_GRAMMAR_REGEX,   [COG_STRUCTURED_CHOICE] = COG_GRAMMAR_CHOICE,
+        [COG_STRUCTURED_SCHEMA] = COG_GRAMMAR_SCHEMA, [COG_STRUCTURED_OBJECT] = COG_GRAMMAR_OBJECT,
+        [COG_STRUCTURED_BOXES] = COG_GRAMMAR_BOXES,   [COG_STRUCTURED_WITHOUT] = COG_GRAMMAR_WITHOUT
+    };
     const cog_structured *f = &p->structured;
     cog_server *s = j->x->server;
     cog_grammar *g;

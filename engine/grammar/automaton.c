@@ -372,7 +372,7 @@ static bool find_needs(cog_automaton *a, uint64_t deadline_ns)
     return true;
 }
 
-static void find_classes(cog_automaton *a)
+void cog_automaton_find_classes(cog_automaton *a)
 {
     bool begins[257] = { false };
 
@@ -421,7 +421,7 @@ int cog_automaton_init(cog_automaton *out, const cog_nfa *nfa, int max_depth, ui
     if (!has_failed) {
         weigh_rules(out, end);
         has_failed = !find_needs(out, deadline_ns);
-        find_classes(out);
+        cog_automaton_find_classes(out);
     }
     determiniser_fini(d);
     cog_free(end);

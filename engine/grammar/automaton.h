@@ -53,6 +53,8 @@ typedef struct cog_automaton {
  * time passes deadline_ns. *out is valid for cog_automaton_fini either way. */
 int cog_automaton_init(cog_automaton *out, const cog_nfa *nfa, int max_depth, uint64_t deadline_ns,
                        cog_err *err);
+/* Sets class_of and n_classes by the arcs: the last step of making one in another way. */
+void cog_automaton_find_classes(cog_automaton *a);
 void cog_automaton_fini(cog_automaton *a);
 size_t cog_automaton_bytes(const cog_automaton *a); /* of memory */
 

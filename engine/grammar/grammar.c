@@ -5,6 +5,7 @@
 #include "engine/grammar/boxes.h"
 #include "engine/grammar/regex.h"
 #include "engine/grammar/schema.h"
+#include "engine/grammar/without.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -55,6 +56,32 @@ static int parse(int32_t *out, cog_exprs *x, cog_grammar_kind kind, const char *
     }
 }
 
+static int compile_without(cog_automaton *out, const char *text, size_t len, cog_err *err)
+{
+    json_t *list = json_loadb(text, len, 0, NULL);
+    size_t n = json_array_size(list);
+    cog_without_word word[COG_WITHOUT_MAX_WORDS];
+    int rc = 0;
+
+    if (n == 0)
+        rc = cog_err_set(err, COG_EINVAL, "no list of words");
+    else if (n > COG_WITHOUT_MAX_WORDS)
+        rc = cog_err_set(err, COG_ELIMIT, "it has more than %d words", COG_WITHOUT_MAX_WORDS);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const json_t *v = json_array_get(list, i);
+
+        word[i] = (cog_without_word){ json_string_value(v), json_string_length(v) };
+        if (word[i].len == 0)
+            rc = cog_err_set(err, COG_EINVAL, "a word is no string, or empty");
+        else if (word[i].len > COG_WITHOUT_MAX_LEN)
+            rc = cog_err_set(err, COG_ELIMIT, "a word has more than %d bytes", COG_WITHOUT_MAX_LEN);
+    }
+    if (rc == 0)
+        cog_without_init(out, word, (int)n);
+    json_decref(list);
+    return rc;
+}
+
 static cog_grammar *new_grammar(void)
 {
     cog_grammar *g = cog_new(cog_grammar);
@@ -96,6 +123,8 @@ int cog_grammar_new(cog_grammar **out, cog_grammar_kind kind, const char *text, 
         cog_boxes_classes(g->automaton.class_of);
     } else if (len > MAX_TEXT) {
         rc = cog_err_set(err, COG_ELIMIT, "it has %zu bytes, more than %d", len, MAX_TEXT);
+    } else if (kind == COG_GRAMMAR_WITHOUT) {
+        rc = compile_without(&g->automaton, text, len, err);
     } else {
         rc = compile(g, kind, text, len, err);
     }

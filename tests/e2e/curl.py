@@ -308,7 +308,7 @@ def bad_bodies(server):
             ({'messages': user, 'tools': [{'type': 'function'}]}, 'unsupported_parameter',
              'tools'),
             ({'messages': user, 'top_logprobs': 1}, 'invalid_value', 'top_logprobs'),
-            ({'messages': user, 'bad_words': ['x']}, 'unsupported_parameter', 'bad_words')):
+            ({'messages': user, 'bad_words': ['']}, 'invalid_value', 'bad_words')):
         if code:
             refused(server, fields, 400, code, param)
         else:

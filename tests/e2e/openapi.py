@@ -38,7 +38,7 @@ PLAIN = {'ChatRequest': CHAT, 'ResponseRequest': {'input': 'Hi', 'max_output_tok
          'TokenizeRequest': {'prompt': 'Hi'}, 'DetokenizeRequest': {'tokens': [300, 301]}}
 # what only a server with keys answers with
 NEED_KEYS = {'Error401', 'WWW-Authenticate'}
-STRUCTURES = ('response_format', 'structured_outputs', 'guided_json', 'guided_regex',
+STRUCTURES = ('bad_words', 'response_format', 'structured_outputs', 'guided_json', 'guided_regex',
               'guided_choice', 'json_schema', 'regex', 'text')
 FORM = 'multipart/form-data; boundary=xyz'
 IMAGE_CODES = {'image_file_not_found', 'too_many_images', 'invalid_image_url',

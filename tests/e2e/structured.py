@@ -199,6 +199,22 @@ def token_ids(server, text):
     return json.loads(data)['tokens'][1:]
 
 
+def words_do_not_come_up(server):
+    """Neither as words nor inside of others, in chats and in texts that go on."""
+    usual, _ = ask_all(server, [{'temperature': 0}])[0]
+    words = sorted({w for w in re.findall('[a-z]{2,}', usual)})[:4] + ['e']
+    assert len(words) > 1, usual
+    for text, _ in ask_all(server, [{'bad_words': words, 'seed': i, 'temperature': t, 'n': 2}
+                                    for i, t in enumerate((0, 1, 1.5))]):
+        assert text and not any(w in text for w in words), (words, text)
+    for seed in range(4):
+        status, _, data = server.request('POST', '/v1/completions', json.dumps(
+            {'prompt': 'Question: What is this? Answer:', 'bad_words': [' a', 'e'], 'seed': seed,
+             'max_tokens': 30, 'ignore_eos': True}), {'Content-Type': 'application/json'})
+        text = json.loads(data)['choices'][0]['text']
+        assert status == 200 and text and ' a' not in text and 'e' not in text, data
+
+
 def the_documented_example_works(server):
     """As docs/api.md has it, with a picture in the place of its dots."""
     with open(os.path.join(ROOT, 'docs/api.md'), encoding='utf-8') as f:
@@ -233,7 +249,7 @@ def main():
     with Server(BINARY, MODEL) as server:
         return tap.run([answers_are_valid_by_their_schemas, answers_match_their_expressions,
                         any_object_is_an_object, a_choice_is_one_of_them,
-                        boxes_are_well_formed,
+                        boxes_are_well_formed, words_do_not_come_up,
                         the_documented_example_works, speed], server)
 
 

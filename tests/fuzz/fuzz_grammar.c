@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         trie = cog_trie_new(piece_of, NULL, VOCAB, &eos, 1);
     if (len == 0)
         return 0;
-    kind = (cog_grammar_kind)(bytes[0] % 5);
+    kind = (cog_grammar_kind)(bytes[0] % 6);
     rc = cog_grammar_new(&g, kind, (const char *)bytes + 1, len - 1, &err);
     REQUIRE((rc == 0) == (g != NULL));
     if (rc < 0) {

@@ -272,6 +272,62 @@ static void random_expressions_agree_with_a_search(void **state)
     assert_true(n_yes > 5000 && n_no > 5000);
 }
 
+/* ------------------------------------------------------------------ words that may not come */
+
+static void words_do_not_come_up(void **state)
+{
+    (void)state;
+    check(COG_GRAMMAR_WITHOUT, "[\"cat\",\"at a\",\" b\"]",
+          LIST("", "ca", "a t", "Cat", "cacactat", "at", "at\xc3\xa9"),
+          LIST("cat", "concatenate", "at a", "a b"));
+    check(COG_GRAMMAR_WITHOUT, "[\"\xc3\xa9\",\"aa\"]", LIST("\xc3", "\xc3\xa8", "aba", "\xff"),
+          LIST("\xc3\xa9", "aa", "b\xc3\xa9"));
+    check_refused(COG_GRAMMAR_WITHOUT, "[]", COG_EINVAL, "no list");
+    check_refused(COG_GRAMMAR_WITHOUT, "[\"a\",\"\"]", COG_EINVAL, "empty");
+    check_refused(COG_GRAMMAR_WITHOUT, "[\"a\",7]", COG_EINVAL, "no string");
+}
+
+/* Of letters few enough that words are parts of each other, and begin where others end. */
+static void random_words_agree_with_a_search(void **state)
+{
+    cog_rng rng = { .key = 6 };
+    int n_yes = 0, n_no = 0;
+
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        int n = 1 + (int)cog_rng_below(&rng, 6);
+        char word[6][6] = { { 0 } };
+        cog_buf source = { 0 };
+        bench b;
+
+        for (int w = 0; w < n; w++) {
+            int len = 1 + (int)cog_rng_below(&rng, 5);
+            for (int at = 0; at < len; at++)
+                word[w][at] = (char)('a' + cog_rng_below(&rng, 3));
+            cog_buf_printf(&source, "%s\"%s\"", w ? "," : "[", word[w]);
+        }
+        cog_buf_puts(&source, "]");
+        open_bench(&b, COG_GRAMMAR_WITHOUT, source.data);
+        for (int k = 0; k < 60; k++) {
+            char text[12] = { 0 };
+            int len = (int)cog_rng_below(&rng, 11);
+            bool want = true;
+
+            for (int at = 0; at < len; at++)
+                text[at] = (char)('a' + cog_rng_below(&rng, 3));
+            for (int w = 0; w < n; w++)
+                want &= !strstr(text, word[w]);
+            if (takes(&b, text) != want)
+                fail_msg("%s: '%s' is %d", source.data, text, want);
+            n_yes += want;
+            n_no += !want;
+        }
+        close_bench(&b);
+        cog_buf_fini(&source);
+    }
+    assert_true(n_yes > 2000 && n_no > 2000);
+}
+
 /* ------------------------------------------------------------------ schemas */
 
 static void schemas_take_what_is_valid(void **state)
@@ -481,6 +537,7 @@ static const struct {
     { COG_GRAMMAR_CHOICE, "[\"yes\",\"yes sir\",\" no\"]" },
     { COG_GRAMMAR_OBJECT, "" },
     { COG_GRAMMAR_BOXES, "" },
+    { COG_GRAMMAR_WITHOUT, "[\"ab\",\"\xc3\xa9\",\" no\",\"name\"]" },
     { COG_GRAMMAR_SCHEMA, "{\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":3},"
                           "\"x\":{\"type\":\"array\"}},\"required\":[\"name\"]}" },
     { COG_GRAMMAR_SCHEMA, "{\"anyOf\":[{\"$ref\":\"#/$defs/a\"},{\"items\":{\"$ref\":\"#\"}}],"
@@ -693,6 +750,8 @@ int main(void)
         cmocka_unit_test(expressions_take_what_they_say),
         cmocka_unit_test(expressions_outside_the_subset_are_named),
         cmocka_unit_test(random_expressions_agree_with_a_search),
+        cmocka_unit_test(words_do_not_come_up),
+        cmocka_unit_test(random_words_agree_with_a_search),
         cmocka_unit_test(schemas_take_what_is_valid),
         cmocka_unit_test(objects_and_arrays_are_in_order),
         cmocka_unit_test(recursion_ends_in_time),

@@ -25,6 +25,7 @@ static void grammars_reach_the_engine(void **state)
         ",\"structured_outputs\":{\"choice\":[\"a\"]}",
         ",\"guided_regex\":\"[a-z]+\"",
         ",\"structured_outputs\":{\"boxes\":true}",
+        ",\"bad_words\":[\"a\"]",
     };
     fixture *f = *state;
 
@@ -56,6 +57,8 @@ static void what_cannot_be_compiled_is_refused(void **state)
                  "guided_regex");
     expect_error(chat(f, "x", ",\"guided_json\":{\"minItems\":1000000000}"), "schema_too_complex",
                  "guided_json");
+    expect_error(chat(f, "x", ",\"bad_words\":[\"a\"],\"allowed_token_ids\":[5]"), "invalid_value",
+                 "allowed_token_ids");
     expect_error(chat(f, "x", ",\"regex\":\"a\",\"allowed_token_ids\":[5]"), "invalid_value",
                  "allowed_token_ids");
     assert_int_equal(fake_engine_accepted(f->engine), 0);

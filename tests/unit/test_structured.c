@@ -1,6 +1,8 @@
 /* The form that answers are to have, in the words of several APIs. */
 #include "tests/unit/unit.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
 #include "proto/structured.h"
 
 #include <jansson.h>
@@ -82,6 +84,8 @@ static void forms(void **state)
     expect("{\"guided_choice\":[\"a\"]}", COG_STRUCTURED_CHOICE, "[\"a\"]", "guided_choice");
     expect("{\"json_schema\":true}", COG_STRUCTURED_SCHEMA, "true", "json_schema");
     expect("{\"regex\":\"x\"}", COG_STRUCTURED_REGEX, "x", "regex");
+    expect("{\"bad_words\":[\"x\",\" y\"]}", COG_STRUCTURED_WITHOUT, "[\"x\",\" y\"]", "bad_words");
+    expect("{\"bad_words\":[],\"regex\":\"x\"}", COG_STRUCTURED_REGEX, "x", "regex");
 }
 
 static void errors(void **state)
@@ -120,6 +124,36 @@ static void errors(void **state)
     expect_error("{\"guided_choice\":[\"a\"],\"regex\":\"x\"}", value, "regex");
     expect_error("{\"response_format\":{\"type\":\"json_object\"},\"guided_regex\":\"x\"}", value,
                  "guided_regex");
+    expect_error("{\"bad_words\":\"x\"}", type, "bad_words");
+    expect_error("{\"bad_words\":[\"x\",7]}", type, "bad_words");
+    expect_error("{\"bad_words\":[\"\"]}", value, "bad_words");
+    expect_error("{\"bad_words\":[\"x\"],\"regex\":\"x\"}", value, "bad_words");
+}
+
+static void lists_of_words_are_bounded(void **state)
+{
+    for (int too_much = 0; too_much < 2; too_much++) {
+        char *word = cog_sprintf("{\"bad_words\":[\"%0*d\"]}", 128 + too_much, 7);
+        cog_buf many = { 0 };
+        cog_structured s;
+        cog_api_error err;
+
+        cog_buf_puts(&many, "{\"bad_words\":[\"0\"");
+        for (int i = 1; i < 64 + too_much; i++)
+            cog_buf_printf(&many, ",\"%d\"", i);
+        cog_buf_puts(&many, "]}");
+        if (too_much) {
+            expect_error(word, "string_above_max_length", "bad_words");
+            expect_error(many.data, "array_above_max_length", "bad_words");
+        } else {
+            assert_int_equal(read_body(&s, word, &err), 0);
+            cog_structured_fini(&s);
+            assert_int_equal(read_body(&s, many.data, &err), 0);
+            cog_structured_fini(&s);
+        }
+        cog_buf_fini(&many);
+        cog_free(word);
+    }
 }
 
 int main(void)
@@ -127,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),
         cmocka_unit_test(errors),
+        cmocka_unit_test(lists_of_words_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
