@@ -125,7 +125,10 @@ int cog_constraint_mask(const uint64_t **mask, cog_constraint *s, cog_constraint
                         cog_matcher *m, const int32_t *output, int n_output)
 {
     if (s->epoch != cog_matcher_epoch(m))
-        *s = (cog_constraint){ .epoch = cog_matcher_epoch(m), .place = cog_matcher_start(m) };
+        *s = (cog_constraint){ .epoch = cog_matcher_epoch(m),
+                               .place = cog_matcher_start(m),
+                               .has_text = s->continues,
+                               .continues = s->continues };
     while (s->n_read < n_output && s->place >= 0)
         read_token(s, c, m, output[s->n_read]);
     if (s->place < 0)

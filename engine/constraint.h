@@ -25,8 +25,9 @@ void cog_constraints_tidy(cog_constraints *c);
 typedef struct cog_constraint {
     uint32_t epoch; /* of the matcher, when it was */
     int32_t place;
-    int n_read;    /* tokens */
-    bool has_text; /* some of them had bytes */
+    int n_read;     /* tokens */
+    bool has_text;  /* some of them had bytes */
+    bool continues; /* to be set before: the text goes on where another ends */
 } cog_constraint;
 
 /* The bits of the tokens that may follow the answer; valid until tidy. 0, COG_ELIMIT when the

@@ -32,6 +32,7 @@ static void answer_init(cog_sequence *q, int choice)
     q->stops.keeps = r->keep_stop;
     q->detok.shows_controls = r->show_controls;
     q->detok.started = r->continues_prompt;
+    q->constraint.continues = r->continues_prompt;
 }
 
 /* Row i tells how likely token i + 1 is; the last one's is for the answer. */

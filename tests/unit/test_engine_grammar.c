@@ -70,6 +70,81 @@ static void answers_hold_to_their_grammar(void **state)
     close_rig(&r, 16);
 }
 
+/* Of the commonest letters none is left, wherever in a token it stands; with an end to draw or
+ * none, alone and in company. */
+static void words_do_not_come_up(void **state)
+{
+    static const char *const words[] = { "e", "a", "th" };
+    cog_grammar *g = grammar(COG_GRAMMAR_WITHOUT, "[\"e\",\"a\",\"th\"]");
+    int n_found = 0;
+    rig r;
+
+    (void)state;
+    open_with(&r, 4, 0);
+    for (uint64_t id = 0; id < 8; id++) {
+        cog_request *q = held_to(&r, id, id % 2 ? cog_grammar_ref(g) : NULL);
+
+        q->ignore_eos = true;
+        q->n = 1 + (int)id % CHOICES;
+        submit(&r, q);
+    }
+    wait_for(&r, 8);
+    for (int id = 0; id < 8; id++) {
+        for (int c = 0; c < 1 + id % CHOICES; c++) {
+            assert_int_equal(r.out[id].n_tokens[c], 30);
+            for (int w = 0; w < 3; w++) {
+                bool is_there = strstr(text_of(&r.out[id], c), words[w]) != NULL;
+                if (id % 2)
+                    assert_false(is_there);
+                n_found += is_there;
+            }
+        }
+    }
+    assert_true(n_found > 2); /* where nothing is said */
+    settled(&r);
+    close_rig(&r, 16);
+    cog_grammar_free(g);
+}
+
+static int32_t first_token(rig *r, const char *text)
+{
+    int32_t *ids, first;
+    cog_err err;
+    int n;
+
+    assert_int_equal(cog_engine_tokenize(&ids, &n, r->e, text, strlen(text), &err), 0);
+    assert_true(n > 0);
+    first = ids[0];
+    cog_free(ids);
+    return first;
+}
+
+/* A text that goes on after its prompt keeps the space that it begins with: it counts. */
+static void a_text_that_goes_on_is_held_from_its_space_on(void **state)
+{
+    rig r;
+
+    (void)state;
+    open_with(&r, 4, 0);
+    for (uint64_t id = 0; id < 6; id++) {
+        cog_request *q =
+            held_to(&r, id, grammar(COG_GRAMMAR_REGEX, id % 2 ? " ?[a-z]{3}" : "[a-z]{3}"));
+        const char *text;
+
+        q->continues_prompt = true;
+        if (id % 2) {
+            q->sampling.bias = cog_array(cog_logit_bias, 1); /* " cat" */
+            q->sampling.bias[0] = (cog_logit_bias){ first_token(&r, "cat"), 100 };
+            q->sampling.n_bias = 1;
+        }
+        text = text_of(run(&r, q), 0);
+        assert_int_equal(strspn(text, "abcdefghijklmnopqrstuvwxyz"), id % 2 ? 0 : 3);
+        assert_int_equal(strlen(text), id % 2 ? 4 : 3);
+    }
+    settled(&r);
+    close_rig(&r, 16);
+}
+
 /* Each choice is followed by itself; equal ones are computed once. */
 static void choices_are_followed_apart(void **state)
 {
@@ -203,6 +278,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_hold_to_their_grammar),
+        cmocka_unit_test(words_do_not_come_up),
+        cmocka_unit_test(a_text_that_goes_on_is_held_from_its_space_on),
         cmocka_unit_test(choices_are_followed_apart),
         cmocka_unit_test(other_wishes_give_way),
         cmocka_unit_test(the_same_in_any_company),
