@@ -66,6 +66,10 @@ void cog_answer_finish(cog_buf *out, const cog_answer_choice *c)
         cog_buf_puts(out, ",\"grounding\":");
         cog_buf_add(out, c->grounding.data, c->grounding.len);
     }
+    if (c->confidence.len) {
+        cog_buf_puts(out, ",\"confidence\":");
+        cog_buf_add(out, c->confidence.data, c->confidence.len);
+    }
     cog_buf_puts(out, "}");
 }
 

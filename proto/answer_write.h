@@ -44,6 +44,9 @@ typedef struct cog_answer_choice {
     cog_buf grounding;       /* the boxes as JSON, when it is finished; empty: not asked for */
     bool has_logprobs;
     cog_buf logprobs[COG_LOGPROB_COLUMNS]; /* logprob_write.h: a chat's entries are the first */
+    double logprob_sum; /* of the n_scored tokens in logprobs, and in those that went out */
+    int n_scored;
+    cog_buf confidence;            /* as JSON, when it is finished; empty: not asked for */
     size_t told_bytes, told_chars; /* of its text that went out, also where it is not kept */
 } cog_answer_choice;
 
@@ -55,7 +58,7 @@ void cog_answer_metrics_write(cog_buf *out, const cog_answer_metrics *m);
 void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kind,
                       const char *object);
 void cog_answer_end(cog_buf *out, const cog_answer_usage *usage);
-/* "finish_reason", "stop_reason" and "grounding" of a choice, up to its end. */
+/* "finish_reason", "stop_reason", "grounding" and "confidence" of a choice, up to its end. */
 void cog_answer_finish(cog_buf *out, const cog_answer_choice *c);
 
 /* A stream's constant parts, written once: per chunk only the text is escaped. */

@@ -3,11 +3,12 @@
 #include "base/utf8.h"
 #include "proto/json_write.h"
 
+#include <math.h>
 #include <string.h>
 
 static void write_value(cog_buf *out, double logprob)
 {
-    cog_buf_printf(out, "%.9g", logprob > -9999 ? logprob : -9999);
+    cog_buf_printf(out, "%.9g", fmax(logprob, COG_LOGPROB_LEAST));
 }
 
 /* Without the end of the object. */
@@ -120,4 +121,38 @@ void cog_logprob_write_columns(cog_buf *out, const cog_buf *columns)
         cog_buf_add(out, columns[i].data, columns[i].len);
     }
     cog_buf_puts(out, "]}");
+}
+
+static void write_choices(cog_buf *out, char *const *choice, const double *logprob, int n)
+{
+    double max = -INFINITY, total = 0;
+
+    for (int i = 0; i < n; i++)
+        max = fmax(max, logprob[i]);
+    for (int i = 0; i < n; i++)
+        total += max > -INFINITY ? exp(logprob[i] - max) : 1;
+    for (int i = 0; i < n; i++) {
+        double share = max > -INFINITY ? exp(logprob[i] - max) : 1;
+        cog_buf_puts(out, i ? ",{\"text\":" : "{\"text\":");
+        cog_json_write_string(out, choice[i]);
+        cog_buf_puts(out, ",\"logprob\":");
+        write_value(out, logprob[i]);
+        cog_buf_printf(out, ",\"probability\":%.9g}", share / total);
+    }
+}
+
+void cog_logprob_write_confidence(cog_buf *out, double sum, int n_tokens, char *const *choice,
+                                  const double *logprob, int n_choices)
+{
+    cog_buf_puts(out, "{\"mean_logprob\":");
+    if (n_tokens > 0)
+        write_value(out, sum / n_tokens);
+    else
+        cog_buf_puts(out, "null");
+    if (n_choices > 0) {
+        cog_buf_puts(out, ",\"choices\":[");
+        write_choices(out, choice, logprob, n_choices);
+        cog_buf_puts(out, "]");
+    }
+    cog_buf_puts(out, "}");
 }

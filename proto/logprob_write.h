@@ -7,10 +7,12 @@
 
 #include <stddef.h>
 
+#define COG_LOGPROB_LEAST (-9999.0) /* what is below, as -infinity, is written as that */
+
 typedef struct cog_logprob_token {
     const char *bytes; /* of its text, perhaps a part of a character; borrowed */
     size_t len;
-    double logprob; /* below -9999, as -infinity is, it is written as that: JSON has no infinity */
+    double logprob;
 } cog_logprob_token;
 
 /* Adds one more token to a list of entries, with the n_top likeliest in its place. */
@@ -32,5 +34,11 @@ void cog_logprob_add_row(cog_buf *columns, const cog_logprob_token *token,
 
 /* The value of "logprobs": an object with the columns, perhaps empty; null for NULL. */
 void cog_logprob_write_columns(cog_buf *out, const cog_buf *columns);
+
+/* The value of "confidence": the mean of an answer's n_tokens log-probabilities, whose sum is sum
+ * (null for none), and where n_choices > 0 for each text that might have been the answer its
+ * log-probability and its share of the probability of them all. */
+void cog_logprob_write_confidence(cog_buf *out, double sum, int n_tokens, char *const *choice,
+                                  const double *logprob, int n_choices);
 
 #endif

@@ -258,7 +258,7 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'stop_reason'],'properties':{'index':@Count,'message':@Answer,"
       "'logprobs':{'anyOf':[@Logprobs,{'type':'null'}]},'finish_reason':{'enum':['stop',"
       "'length']},'stop_reason':{'type':['string','integer','null']},"
-      "'grounding':{'type':'array','items':@Grounding}}}" },
+      "'grounding':{'type':'array','items':@Grounding},'confidence':@Confidence}}" },
     { "Answer", "{'type':'object','required':['role','content','refusal','annotations'],"
                 "'properties':{'role':{'const':'assistant'},'content':{'type':'string'},"
                 "'refusal':{'type':'null'},'annotations':{'type':'array','maxItems':0}}}" },
@@ -275,7 +275,7 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'properties':{'index':@Count,'delta':@Delta,'logprobs':{'anyOf':[@Logprobs,"
       "{'type':'null'}]},'finish_reason':{'enum':['stop','length',null]},"
       "'stop_reason':{'type':['string','integer','null']},'grounding':{'type':'array',"
-      "'items':@Grounding}}}" },
+      "'items':@Grounding},'confidence':@Confidence}}" },
     { "Delta", "{'type':'object','required':[],'properties':{'role':{'const':'assistant'},"
                "'content':{'type':'string'},'refusal':{'type':'null'}}}" },
     { "Completion",
@@ -286,11 +286,12 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'items':{'type':'array','items':@Count}},'choices':{'type':'array',"
       "'items':@CompletionChoice},'usage':{'anyOf':[@Usage,{'type':'null'}]},"
       "'metrics':@Metrics}}" },
-    { "CompletionChoice", "{'type':'object','required':['index','text','logprobs','finish_reason',"
-                          "'stop_reason'],'properties':{'index':@Count,'text':{'type':'string'},"
-                          "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},"
-                          "'finish_reason':{'enum':['stop','length']},"
-                          "'stop_reason':{'type':['string','integer','null']}}}" },
+    { "CompletionChoice",
+      "{'type':'object','required':['index','text','logprobs','finish_reason',"
+      "'stop_reason'],'properties':{'index':@Count,'text':{'type':'string'},"
+      "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},"
+      "'finish_reason':{'enum':['stop','length']},"
+      "'stop_reason':{'type':['string','integer','null']},'confidence':@Confidence}}" },
     { "CompletionChunk",
       "{'type':'object','required':['id','object','created','model','system_fingerprint',"
       "'choices'],'properties':{'id':{'type':'string'},"
@@ -304,7 +305,7 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'properties':{'index':@Count,'text':{'type':'string'},"
       "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},'finish_reason':{'enum':['stop','"
       "length',null]},'stop_reason':{'type':['string',"
-      "'integer','null']}}}" },
+      "'integer','null']},'confidence':@Confidence}}" },
     { "Response",
       "{'type':'object','required':['id','object','created_at','status','error',"
       "'incomplete_details','model','output','usage','instructions','max_output_tokens',"
@@ -386,6 +387,12 @@ const cog_openapi_schema cog_openapi_schemas[] = {
     { "Box", "{'type':'object','required':['x0','y0','x1','y1'],"
              "'properties':{'x0':{'type':'number','minimum':0},'y0':{'type':'number','minimum':0},"
              "'x1':{'type':'number','minimum':0},'y1':{'type':'number','minimum':0}}}" },
+    { "Confidence",
+      "{'type':'object','required':['mean_logprob'],'properties':{'mean_logprob':{'type':["
+      "'number','null'],'maximum':0},'choices':{'type':'array','items':{'type':'object',"
+      "'required':['text','logprob','probability'],'properties':{'text':{'type':'string'},"
+      "'logprob':{'type':'number','maximum':0},'probability':{'type':'number','minimum':0,"
+      "'maximum':1}}}}}}" },
     { "Logprob", "{'type':'object','required':['token','logprob','bytes'],"
                  "'properties':{'token':{'type':'string'},'logprob':{'type':'number','maximum':0},"
                  "'bytes':{'type':'array','items':@Byte}}}" },

@@ -74,6 +74,14 @@ static int read_regex(reader *r, const json_t *v, const char *param)
     return set_text(r, COG_STRUCTURED_REGEX, v, param);
 }
 
+static void take_choice(cog_structured *s, const char *text)
+{
+    for (int i = 0; i < s->n_choices; i++)
+        if (strcmp(s->choice[i], text) == 0)
+            return;
+    s->choice[s->n_choices++] = cog_strdup(text);
+}
+
 static int read_choice(reader *r, const json_t *v, const char *param)
 {
     const json_t *one;
@@ -91,7 +99,11 @@ static int read_choice(reader *r, const json_t *v, const char *param)
         if (json_string_length(one) == 0)
             return fail(r, param, "a choice must not be empty");
     }
-    return set_json(r, COG_STRUCTURED_CHOICE, v, param);
+    if (set_json(r, COG_STRUCTURED_CHOICE, v, param) < 0)
+        return COG_EINVAL;
+    r->out->choice = cog_array(char *, json_array_size(v));
+    json_array_foreach(v, i, one) take_choice(r->out, json_string_value(one));
+    return 0;
 }
 
 /* false says as little as null. */
@@ -285,5 +297,8 @@ int cog_structured_read_text(cog_structured *out, const json_t *format, cog_api_
 void cog_structured_fini(cog_structured *s)
 {
     cog_free(s->text);
+    for (int i = 0; i < s->n_choices; i++)
+        cog_free(s->choice[i]);
+    cog_free(s->choice);
     *s = (cog_structured){ 0 };
 }

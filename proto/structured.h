@@ -26,6 +26,8 @@ typedef struct cog_structured {
     cog_structured_kind kind;
     char *text; /* owned */
     size_t len;
+    char **choice; /* CHOICE: [n_choices], owned, in their order, each once */
+    int n_choices;
     const char *param; /* the field that says so, for errors; static */
 } cog_structured;
 

@@ -221,12 +221,19 @@ void cog_generate_fini(cog_exchange *x)
     cog_picture_source_fini(&j->source);
     for (int i = 0; i < j->n_requests; i++)
         cog_request_free(j->requests[i]);
+    for (int i = 0; j->candidate_logprobs && i < j->n_requests; i++)
+        cog_free(j->candidate_logprobs[i]);
+    cog_free(j->candidate_logprobs);
+    for (int i = 0; i < j->n_candidates; i++)
+        cog_free(j->candidate[i]);
+    cog_free(j->candidate);
     cog_free(j->requests);
     for (int i = 0; i < j->n_stop; i++)
         cog_free(j->stop[i]);
     for (int i = 0; j->choices && i < j->n_requests * j->n; i++) {
         cog_buf_fini(&j->choices[i].text);
         cog_buf_fini(&j->choices[i].grounding);
+        cog_buf_fini(&j->choices[i].confidence);
         for (int k = 0; k < COG_LOGPROB_COLUMNS; k++)
             cog_buf_fini(&j->choices[i].logprobs[k]);
     }

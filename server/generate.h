@@ -83,14 +83,17 @@ struct cog_generate_job {
     char *stop[COG_MAX_STOPS]; /* owned; for stop_reason */
     int n_stop;
     bool stream, include_usage, continuous_usage;
-    bool has_metrics;           /* the answer has them */
-    bool has_logprobs;          /* and these */
-    const char *request_id;     /* from the body, checked; the route's. NULL: none */
-    cog_buf ignored;            /* for x-ignored-parameters */
-    cog_buf echo;               /* what the answer repeats; the route's form knows how */
-    cog_grounding_view boxes;   /* how to tell them; the size is known when the picture is */
-    cog_answer_choice *choices; /* [n_requests * n]; a text they have already begins the answer */
-    cog_pace *pace;             /* [n_requests * n] */
+    bool has_metrics;  /* the answer has them */
+    bool has_logprobs; /* and these */
+    char **candidate;  /* [n_candidates], owned: the texts whose probability is told; none: 0 */
+    int n_candidates;
+    double **candidate_logprobs; /* [n_requests] of [n_candidates], owned; NULL until they come */
+    const char *request_id;      /* from the body, checked; the route's. NULL: none */
+    cog_buf ignored;             /* for x-ignored-parameters */
+    cog_buf echo;                /* what the answer repeats; the route's form knows how */
+    cog_grounding_view boxes;    /* how to tell them; the size is known when the picture is */
+    cog_answer_choice *choices;  /* [n_requests * n]; a text they have already begins the answer */
+    cog_pace *pace;              /* [n_requests * n] */
     cog_answer_usage usage;
 
     /* The picture. The route's, until fini; NULL: there is none. */
@@ -155,6 +158,13 @@ void cog_generate_answer_known(cog_generate_job *j);
  * the event's (proto/logprob_write.h). */
 void cog_generate_add_logprobs(cog_answer_choice *c, const cog_generate_job *j,
                                const cog_event *ev);
+
+/* generate_confidence.c. Worker: the requests ask for the probability of each of the texts; where
+ * there are too many, or one has no room, for that of none. */
+void cog_generate_ask_candidates(cog_generate_job *j, char *const *text, int n);
+/* Loop: the event that tells them; and the choice is finished. */
+void cog_generate_on_candidates(cog_generate_job *j, const cog_event *ev);
+void cog_generate_write_confidence(cog_generate_job *j, int choice);
 
 /* generate_events.c. Loop. What a stream begins with, unless it has; to be sent by the caller. */
 void cog_generate_begin_stream(cog_generate_job *j);

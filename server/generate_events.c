@@ -132,6 +132,8 @@ static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
     c->is_stop_token = ev->stop_token >= 0;
     c->stop_token = ev->stop_token;
     find_boxes(j, c);
+    if (j->has_logprobs)
+        cog_generate_write_confidence(j, choice);
     if (!j->stream || is_finish_late(j))
         return;
     cog_generate_begin_stream(j);
@@ -292,4 +294,6 @@ void cog_generate_on_event(cog_exchange *x, const cog_event *ev)
         on_text(j, choice, ev);
     else if (ev->type == COG_EVENT_FINISH)
         on_finish(j, choice, ev);
+    else if (ev->type == COG_EVENT_CANDIDATES)
+        cog_generate_on_candidates(j, ev);
 }

@@ -3,6 +3,8 @@
 #include "proto/logprob_write.h"
 #include "server/generate.h"
 
+#include <math.h>
+
 /* The bytes of a token as it stands in an answer, or would: control tokens by their names. */
 static cog_logprob_token token_of(cog_engine *e, const cog_logprob *p, bool is_first)
 {
@@ -26,6 +28,8 @@ void cog_generate_add_logprobs(cog_answer_choice *c, const cog_generate_job *j, 
         const cog_scored_token *s = &ev->scored[i];
         cog_logprob_token token = token_of(e, &s->self, s->is_first), top[COG_MAX_TOP];
 
+        c->logprob_sum += fmax((double)s->self.logprob, COG_LOGPROB_LEAST);
+        c->n_scored++;
         for (int k = 0; k < s->n_top; k++)
             top[k] = token_of(e, &s->top[k], s->is_first);
         if (j->form->has_columns)

@@ -143,6 +143,8 @@ static int take_structure(cog_generate_job *j, const cog_params *p)
     for (int i = 0; i < j->n_requests; i++)
         j->requests[i]->grammar = cog_grammar_ref(g);
     cog_grammar_free(g);
+    if (f->kind == COG_STRUCTURED_CHOICE && j->has_logprobs)
+        cog_generate_ask_candidates(j, f->choice, f->n_choices);
     return 0;
 }
 

@@ -127,6 +127,18 @@ static void add_score(cog_event *ev, const cog_request *r, int index, size_t at)
         ev->scored->top[i] = (cog_logprob){ i ? 'a' + i - 1 : 2, (float)-i };
 }
 
+/* Each candidate is half as likely as the one before it. */
+static void post_candidates(cog_engine *e, struct fake_request *f)
+{
+    cog_event *ev = event(f, COG_EVENT_CANDIDATES, 0);
+
+    ev->n_candidates = f->r->n_candidates;
+    ev->candidate = cog_array(double, (size_t)ev->n_candidates);
+    for (int i = 0; i < ev->n_candidates; i++)
+        ev->candidate[i] = -1 - 0.69314718055994529 * i;
+    post(e, ev);
+}
+
 static void post_text(cog_engine *e, struct fake_request *f, const char *text)
 {
     for (int i = 0; i < f->r->n; i++) {
@@ -144,6 +156,8 @@ static void post_text(cog_engine *e, struct fake_request *f, const char *text)
 
 static void post_finish(cog_engine *e, struct fake_request *f, cog_finish finish, int stop)
 {
+    if (f->r->n_candidates > 0)
+        post_candidates(e, f);
     for (int i = 0; i < f->r->n; i++) {
         cog_event *ev = event(f, COG_EVENT_FINISH, i);
         ev->finish = finish;

@@ -64,6 +64,36 @@ static void what_cannot_be_compiled_is_refused(void **state)
     assert_int_equal(fake_engine_accepted(f->engine), 0);
 }
 
+/* The response goes. */
+static void expect_text(http_response r, const char *part, int times)
+{
+    int n = 0;
+
+    assert_int_equal(r.status, 200);
+    for (const char *at = r.body.data; (at = strstr(at, part)); at++)
+        n++;
+    assert_int_equal(n, times);
+    response_fini(&r);
+}
+
+/* What stands twice counts once; of the second half as much as of the first. */
+static void choices_have_probabilities(void **state)
+{
+    fixture *f = *state;
+
+    expect_text(
+        chat(f, "count=3", ",\"logprobs\":true,\"guided_choice\":[\"a\",\"b\\\"\",\"a\"],\"n\":2"),
+        "\"confidence\":{\"mean_logprob\":-0.5,\"choices\":[{\"text\":\"a\",\"logprob\":-1,"
+        "\"probability\":0.666666667},{\"text\":\"b\\\"\",\"logprob\":-1.69314718,"
+        "\"probability\":0.333333333}]}}",
+        2);
+    expect_text(chat(f, "count=3", ",\"logprobs\":true,\"guided_regex\":\"a\""),
+                "\"confidence\":{\"mean_logprob\":-0.5}}", 1);
+    expect_text(chat(f, "count=0", ",\"logprobs\":true"), "\"confidence\":{\"mean_logprob\":null}}",
+                1);
+    expect_text(chat(f, "count=3", ",\"guided_choice\":[\"a\"]"), "confidence", 0);
+}
+
 /* The engine ends the request when it cannot follow any more. */
 static void ambiguity_is_the_clients(void **state)
 {
@@ -109,9 +139,8 @@ static void equal_grammars_are_one(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STARTED(grammars_reach_the_engine),
-        STARTED(what_cannot_be_compiled_is_refused),
-        STARTED(ambiguity_is_the_clients),
+        STARTED(grammars_reach_the_engine),       STARTED(what_cannot_be_compiled_is_refused),
+        STARTED(ambiguity_is_the_clients),        STARTED(choices_have_probabilities),
         cmocka_unit_test(equal_grammars_are_one),
     };
 
