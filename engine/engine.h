@@ -280,6 +280,8 @@ typedef enum cog_grammar_kind {
     COG_GRAMMAR_WITHOUT, /* a JSON array of 1..64 strings of 1..128 bytes: none is in the answer */
 } cog_grammar_kind;
 
+enum { COG_GRAMMAR_MAX_TEXT = 64 << 10 }; /* bytes */
+
 /* Compiles a grammar, in at most 150 ms of CPU time. COG_EINVAL: it is wrong, not supported, or
  * nothing satisfies it; COG_ELIMIT: it is too large or too complex. err is fit for a client. */
 int cog_grammar_new(cog_grammar **out, cog_grammar_kind kind, const char *text, size_t len,

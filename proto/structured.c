@@ -1,12 +1,12 @@
 #include "proto/structured.h"
 
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "proto/field.h"
 
 #include <jansson.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_NAME = 64, MAX_WORDS = 64, MAX_WORD = 128 };
@@ -48,12 +48,23 @@ static int set_text(reader *r, cog_structured_kind kind, const json_t *v, const 
     return set(r, kind, json_string_value(v), json_string_length(v), param);
 }
 
+/* Stops the writing when there is more than anybody takes. */
+static int add_text(const char *bytes, size_t len, void *arg)
+{
+    cog_buf *text = arg;
+
+    cog_buf_add(text, bytes, len);
+    return text->len > COG_STRUCTURED_MAX ? -1 : 0;
+}
+
 static int set_json(reader *r, cog_structured_kind kind, const json_t *v, const char *param)
 {
-    char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
-    int rc = set(r, kind, text, text ? strlen(text) : 0, param);
+    cog_buf text = { 0 };
+    int rc;
 
-    free(text);
+    json_dump_callback(v, add_text, &text, JSON_COMPACT | JSON_ENCODE_ANY);
+    rc = set(r, kind, text.data, text.len, param);
+    cog_buf_fini(&text);
     return rc;
 }
 

@@ -22,6 +22,10 @@ typedef enum cog_structured_kind {
                              */
 } cog_structured_kind;
 
+enum { COG_STRUCTURED_MAX = 64 << 10 };
+
+/* A JSON text of more than COG_STRUCTURED_MAX bytes ends somewhere behind them: whoever reads it is
+ * to refuse so much. */
 typedef struct cog_structured {
     cog_structured_kind kind;
     char *text; /* owned */

@@ -114,6 +114,9 @@ static int refuse_grammar(cog_generate_job *j, const cog_structured *f, const co
     return cog_api_error_set(&j->err, code, f->param, "Invalid '%s': %s.", f->param, why->text);
 }
 
+/* What was cut is refused. */
+_Static_assert(COG_STRUCTURED_MAX >= (int)COG_GRAMMAR_MAX_TEXT, "the limits of a form's text");
+
 /* The form that answers are to have; one grammar for all requests. */
 static int take_structure(cog_generate_job *j, const cog_params *p)
 {

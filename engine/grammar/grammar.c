@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum {
-    MAX_TEXT = 64 << 10,
     MAX_DEPTH = 16,        /* of recursion, and of json_object's values in each other */
     BUDGET_NS = 150000000, /* of CPU time */
 };
@@ -121,8 +120,8 @@ int cog_grammar_new(cog_grammar **out, cog_grammar_kind kind, const char *text, 
         g->has_boxes = true;
         g->automaton.n_classes = COG_BOXES_CLASSES;
         cog_boxes_classes(g->automaton.class_of);
-    } else if (len > MAX_TEXT) {
-        rc = cog_err_set(err, COG_ELIMIT, "it has %zu bytes, more than %d", len, MAX_TEXT);
+    } else if (len > COG_GRAMMAR_MAX_TEXT) {
+        rc = cog_err_set(err, COG_ELIMIT, "it has more than %d bytes", COG_GRAMMAR_MAX_TEXT);
     } else if (kind == COG_GRAMMAR_WITHOUT) {
         rc = compile_without(&g->automaton, text, len, err);
     } else {

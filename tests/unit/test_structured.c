@@ -156,12 +156,32 @@ static void lists_of_words_are_bounded(void **state)
     }
 }
 
+/* Of a text that is too long only so much is made that it shows. */
+static void long_texts_are_cut(void **state)
+{
+    cog_structured s;
+    cog_api_error err;
+    json_t *root = json_object(), *list = json_array();
+
+    (void)state;
+    for (int i = 0; i < 100000; i++)
+        json_array_append_new(list, json_string("value"));
+    json_object_set_new(root, "guided_choice", list);
+    err = (cog_api_error){ 0 };
+    assert_int_equal(cog_structured_read(&s, root, &err), 0);
+    assert_in_range(s.len, COG_STRUCTURED_MAX + 1, COG_STRUCTURED_MAX + 16);
+    assert_int_equal(strlen(s.text), s.len);
+    cog_structured_fini(&s);
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),
         cmocka_unit_test(errors),
         cmocka_unit_test(lists_of_words_are_bounded),
+        cmocka_unit_test(long_texts_are_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
