@@ -62,6 +62,8 @@ void cog_answer_finish(cog_buf *out, const cog_answer_choice *c)
         cog_buf_printf(out, "%d", (int)c->stop_token);
     else
         cog_json_write_string(out, c->stop_reason);
+    if (c->image_width)
+        cog_buf_printf(out, ",\"image_sizes\":[[%d,%d]]", c->image_width, c->image_height);
     if (c->grounding.len) {
         cog_buf_puts(out, ",\"grounding\":");
         cog_buf_add(out, c->grounding.data, c->grounding.len);

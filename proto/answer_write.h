@@ -37,11 +37,13 @@ typedef struct cog_answer_usage {
 
 typedef struct cog_answer_choice {
     cog_buf text;
-    const char *finish;      /* "stop" or "length" */
-    const char *stop_reason; /* the stop string that matched; NULL: none did */
-    bool is_stop_token;      /* it was a token, */
-    int32_t stop_token;      /* this one */
-    cog_buf grounding;       /* the boxes as JSON, when it is finished; empty: not asked for */
+    const char *finish;            /* "stop" or "length" */
+    const char *stop_reason;       /* the stop string that matched; NULL: none did */
+    bool is_stop_token;            /* it was a token, */
+    int32_t stop_token;            /* this one */
+    cog_buf error;                 /* "error" with its object: instead of an answer; empty: none */
+    int image_width, image_height; /* told beside the boxes of this choice; 0: not */
+    cog_buf grounding; /* the boxes as JSON, when it is finished; empty: not asked for */
     bool has_logprobs;
     cog_buf logprobs[COG_LOGPROB_COLUMNS]; /* logprob_write.h: a chat's entries are the first */
     double logprob_sum; /* of the n_scored tokens in logprobs, and in those that went out */

@@ -8,6 +8,7 @@
 #include "proto/json_body.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 #define AT(member) offsetof(cog_chat, member)
@@ -15,7 +16,37 @@
     {                                                                                      \
         .name = #member, .kind = COG_FIELD_INT, .offset = AT(member), .min = lo, .max = hi \
     }
-_Static_assert(COG_CHAT_MAX_MESSAGES == 256, "the schema of messages has it");
+_Static_assert(COG_CHAT_MAX_MESSAGES == 256 && COG_CHAT_MAX_BATCH == 64,
+               "the schemas of messages have it");
+
+/* All but messages. */
+#define FIELDS_BESIDE                                                                              \
+    INT(max_completion_tokens, 1, COG_PARAMS_MAX_TOKENS),                                          \
+        INT(max_tokens, 1, COG_PARAMS_MAX_TOKENS),                                                 \
+        { .name = "logprobs", .kind = COG_FIELD_BOOL, .offset = AT(logprobs) },                    \
+        INT(top_logprobs, 0, 20),                                                                  \
+        COG_CUSTOM_FIELD("template_version", COG_FIELD_STRING,                                     \
+                         "'enum':['chat','vqa','base',null]"),                                     \
+        COG_CUSTOM_FIELD("chat_template_kwargs", COG_FIELD_OBJECT,                                 \
+                         "'properties':{'template_version':{'enum':['chat','vqa','base',null]}}"), \
+        COG_CUSTOM_FIELD("grounding", COG_FIELD_ANY,                                               \
+                         "'anyOf':[{'type':'boolean'},{'type':'object','properties':"              \
+                         "{'format':{'enum':['pixel','norm1000','norm1',null]}}}]"),               \
+        COG_CUSTOM_FIELD("tools", COG_FIELD_ARRAY, ""),                                            \
+        COG_CUSTOM_FIELD("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),                  \
+        COG_CUSTOM_FIELD("functions", COG_FIELD_ARRAY, ""),                                        \
+        COG_CUSTOM_FIELD("function_call", COG_FIELD_ANY, "'enum':['none','auto']"),                \
+        COG_CUSTOM_FIELD("modalities", COG_FIELD_ARRAY, "'items':{'const':'text'}"),               \
+        COG_REFUSED_FIELD("audio", COG_FIELD_ANY, 0),                                              \
+        COG_REFUSED_FIELD("web_search_options", COG_FIELD_ANY, 0),                                 \
+        COG_REFUSED_FIELD("add_generation_prompt", COG_FIELD_BOOL, 1),                             \
+        COG_REFUSED_FIELD("continue_final_message", COG_FIELD_BOOL, 0),                            \
+        COG_REFUSED_FIELD("echo", COG_FIELD_BOOL, 0),                                              \
+        COG_REFUSED_FIELD("chat_template", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),                  \
+        COG_IGNORED_FIELD("metadata"), COG_IGNORED_FIELD("reasoning_effort"),                      \
+        COG_IGNORED_FIELD("verbosity"), COG_IGNORED_FIELD("prediction"),                           \
+        COG_IGNORED_FIELD("parallel_tool_calls"), COG_IGNORED_FIELD("add_special_tokens"),         \
+        COG_IGNORED_FIELD("mm_processor_kwargs"), COG_IGNORED_FIELD("media_io_kwargs")
 
 static const cog_field fields[] = {
     { .name = "messages",
@@ -23,41 +54,22 @@ static const cog_field fields[] = {
       .use = COG_FIELD_CUSTOM,
       .schema = "'minItems':1,'maxItems':256,'items':@Message",
       .is_required = true },
-    INT(max_completion_tokens, 1, COG_PARAMS_MAX_TOKENS),
-    INT(max_tokens, 1, COG_PARAMS_MAX_TOKENS),
-    { .name = "logprobs", .kind = COG_FIELD_BOOL, .offset = AT(logprobs) },
-    INT(top_logprobs, 0, 20),
-    COG_CUSTOM_FIELD("template_version", COG_FIELD_STRING, "'enum':['chat','vqa','base',null]"),
-    COG_CUSTOM_FIELD("chat_template_kwargs", COG_FIELD_OBJECT,
-                     "'properties':{'template_version':{'enum':['chat','vqa','base',null]}}"),
-    COG_CUSTOM_FIELD("grounding", COG_FIELD_ANY,
-                     "'anyOf':[{'type':'boolean'},{'type':'object','properties':"
-                     "{'format':{'enum':['pixel','norm1000','norm1',null]}}}]"),
-
-    COG_CUSTOM_FIELD("tools", COG_FIELD_ARRAY, ""),
-    COG_CUSTOM_FIELD("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),
-    COG_CUSTOM_FIELD("functions", COG_FIELD_ARRAY, ""),
-    COG_CUSTOM_FIELD("function_call", COG_FIELD_ANY, "'enum':['none','auto']"),
-    COG_CUSTOM_FIELD("modalities", COG_FIELD_ARRAY, "'items':{'const':'text'}"),
-    COG_REFUSED_FIELD("audio", COG_FIELD_ANY, 0),
-    COG_REFUSED_FIELD("web_search_options", COG_FIELD_ANY, 0),
-
-    COG_REFUSED_FIELD("add_generation_prompt", COG_FIELD_BOOL, 1),
-    COG_REFUSED_FIELD("continue_final_message", COG_FIELD_BOOL, 0),
-    COG_REFUSED_FIELD("echo", COG_FIELD_BOOL, 0),
-    COG_REFUSED_FIELD("chat_template", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
-
-    COG_IGNORED_FIELD("metadata"),
-    COG_IGNORED_FIELD("reasoning_effort"),
-    COG_IGNORED_FIELD("verbosity"),
-    COG_IGNORED_FIELD("prediction"),
-    COG_IGNORED_FIELD("parallel_tool_calls"),
-    COG_IGNORED_FIELD("add_special_tokens"),
-    COG_IGNORED_FIELD("mm_processor_kwargs"),
-    COG_IGNORED_FIELD("media_io_kwargs"),
+    FIELDS_BESIDE,
+};
+static const cog_field batch_fields[] = {
+    { .name = "messages",
+      .kind = COG_FIELD_ARRAY,
+      .use = COG_FIELD_CUSTOM,
+      .schema = "'minItems':1,'maxItems':64,'items':{'description':'A conversation. One that is "
+                "not as this says has an error in its choice.',"
+                "'x-alone':{'type':'array','minItems':1,'maxItems':256,'items':@Message}}",
+      .is_required = true },
+    FIELDS_BESIDE,
 };
 
 const cog_field_table cog_chat_fields = { fields, sizeof(fields) / sizeof(fields[0]) };
+const cog_field_table cog_chat_batch_fields = { batch_fields,
+                                                sizeof(batch_fields) / sizeof(batch_fields[0]) };
 
 static const json_t *get(const json_t *object, const char *name)
 {
@@ -119,10 +131,8 @@ static int read_modalities(const cog_chat *c, cog_api_error *err)
     return 0;
 }
 
-static int read_grounding(cog_chat *c, cog_api_error *err)
+static int check_grounding(const cog_chat *c, cog_api_error *err)
 {
-    if (cog_grounding_read_field(&c->grounding, get(c->root, "grounding"), err) < 0)
-        return COG_EINVAL;
     if (c->grounding == COG_GROUNDING_OFF || c->picture.kind != COG_PICTURE_NONE)
         return 0;
     return cog_api_error_set(err, COG_API_INVALID_VALUE, "grounding",
@@ -146,9 +156,9 @@ static int read_custom(cog_chat *c, cog_api_error *err)
                                  "Invalid 'top_logprobs': it needs 'logprobs' to be true.");
     if (cog_chat_form_read(c, err) < 0 || cog_chat_tools_read(c, "tools", "tool_choice", err) < 0 ||
         cog_chat_tools_read(c, "functions", "function_call", err) < 0 ||
-        read_modalities(c, err) < 0 || read_grounding(c, err) < 0)
+        read_modalities(c, err) < 0)
         return COG_EINVAL;
-    return 0;
+    return cog_grounding_read_field(&c->grounding, get(c->root, "grounding"), err);
 }
 
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
@@ -160,12 +170,70 @@ int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_op
         cog_fields_read(out, out->root, &cog_chat_fields, err) < 0)
         return COG_EINVAL;
     if (cog_chat_messages_read(out, get(out->root, "messages"), opt, err) < 0 ||
-        read_custom(out, err) < 0)
+        read_custom(out, err) < 0 || check_grounding(out, err) < 0)
         return COG_EINVAL;
     return cog_fields_unknown(
         &out->ignored, out->root,
         (const cog_field_table *const[]){ &cog_params_fields, &cog_chat_fields }, 2, opt->strict,
         err);
+}
+
+/* ------------------------------------------------------------------ several conversations */
+
+static int check_batch(const cog_chat *c, int max, cog_api_error *err)
+{
+    size_t n = json_array_size(get(c->root, "messages"));
+
+    if (c->params.stream)
+        return cog_api_error_set(err, COG_API_UNSUPPORTED_VALUE, "stream",
+                                 "Unsupported value: several conversations are not streamed.");
+    if (n == 0)
+        return cog_api_error_set(err, COG_API_ARRAY_EMPTY, "messages",
+                                 "Invalid 'messages': the array must not be empty.");
+    if (n > (size_t)max)
+        return cog_api_error_set(err, COG_API_ARRAY_LONG, "messages",
+                                 "Invalid 'messages': at most %d conversations are allowed, got "
+                                 "%zu.",
+                                 max, n);
+    return 0;
+}
+
+int cog_chat_batch_init(cog_chat *out, int *n, const char *body, size_t len, int max,
+                        const cog_chat_options *opt, cog_api_error *err)
+{
+    *out = (cog_chat){ .params = cog_params_defaults, .field = "messages" };
+    if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
+        cog_params_read(&out->params, out->root, 1, opt->vocab, err) < 0 ||
+        cog_fields_read(out, out->root, &cog_chat_batch_fields, err) < 0 ||
+        check_batch(out, max, err) < 0 || read_custom(out, err) < 0 ||
+        cog_fields_unknown(
+            &out->ignored, out->root,
+            (const cog_field_table *const[]){ &cog_params_fields, &cog_chat_batch_fields }, 2,
+            opt->strict, err) < 0)
+        return COG_EINVAL;
+    *n = (int)json_array_size(get(out->root, "messages"));
+    return 0;
+}
+
+int cog_chat_batch_read(cog_chat *out, const cog_chat *batch, int i, const cog_chat_options *opt,
+                        cog_api_error *err)
+{
+    const json_t *messages = json_array_get(get(batch->root, "messages"), (size_t)i);
+    int rc;
+
+    *out = (cog_chat){ .scan = batch->scan,
+                       .max_completion_tokens = cog_chat_max_tokens(batch),
+                       .form = batch->form,
+                       .logprobs = batch->logprobs,
+                       .top_logprobs = batch->top_logprobs,
+                       .grounding = batch->grounding };
+    snprintf(out->field, sizeof(out->field), "messages[%d]", i);
+    if (json_is_array(messages))
+        rc = cog_chat_messages_read(out, messages, opt, err);
+    else
+        rc = cog_field_type_error(err, out->field, "an array of messages", messages);
+    out->scan = (cog_json_scan){ 0 }; /* the batch's */
+    return rc < 0 ? rc : check_grounding(out, err);
 }
 
 void cog_chat_release(cog_chat *c)

@@ -15,6 +15,7 @@
 
 enum {
     COG_CHAT_MAX_MESSAGES = 256,
+    COG_CHAT_MAX_BATCH = 64, /* conversations of one request */
 };
 
 /* The prompt forms of the model family, as the API names them. */
@@ -85,6 +86,16 @@ extern const cog_field_table cog_chat_fields; /* those beside cog_params_fields 
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
                   cog_api_error *err);
 void cog_chat_fini(cog_chat *c);
+
+/* A body with several conversations, 1 to max <= COG_CHAT_MAX_BATCH, which share all fields but the
+ * messages: *out has those, and no turns. As cog_chat_init. */
+extern const cog_field_table cog_chat_batch_fields; /* those beside cog_params_fields */
+int cog_chat_batch_init(cog_chat *out, int *n, const char *body, size_t len, int max,
+                        const cog_chat_options *opt, cog_api_error *err);
+/* The i-th of them, which the batch outlives; without params. */
+int cog_chat_batch_read(cog_chat *out, const cog_chat *batch, int i, const cog_chat_options *opt,
+                        cog_api_error *err);
+
 /* Gives everything back but what an error says about the picture: the body may go. */
 void cog_chat_release(cog_chat *c);
 

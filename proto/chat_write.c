@@ -3,18 +3,36 @@
 #include "proto/json_write.h"
 #include "proto/logprob_write.h"
 
+static void write_answered(cog_buf *out, const cog_answer_choice *c)
+{
+    cog_buf_puts(out, "\"");
+    cog_json_write_text(out, c->text.data, c->text.len);
+    cog_buf_puts(out, "\",\"refusal\":null,\"annotations\":[]},\"logprobs\":");
+    cog_logprob_write(out, c->has_logprobs ? c->logprobs : NULL);
+    cog_buf_puts(out, ",");
+    cog_answer_finish(out, c);
+}
+
+/* One of several conversations. */
+static void write_failed(cog_buf *out, const cog_answer_choice *c)
+{
+    cog_buf_puts(out, "null,\"refusal\":null,\"annotations\":[]},\"logprobs\":null,"
+                      "\"finish_reason\":null,\"stop_reason\":null,");
+    cog_buf_add(out, c->error.data, c->error.len);
+    cog_buf_puts(out, "}");
+}
+
 void cog_chat_write_response(cog_buf *out, const cog_answer_head *head,
                              const cog_answer_choice *choices, int n, const cog_answer_usage *usage)
 {
     cog_answer_begin(out, head, "chatcmpl", "chat.completion");
     for (int i = 0; i < n; i++) {
-        cog_buf_printf(out, "%s{\"index\":%d,\"message\":{\"role\":\"assistant\",\"content\":\"",
+        cog_buf_printf(out, "%s{\"index\":%d,\"message\":{\"role\":\"assistant\",\"content\":",
                        i ? "," : "", i);
-        cog_json_write_text(out, choices[i].text.data, choices[i].text.len);
-        cog_buf_puts(out, "\",\"refusal\":null,\"annotations\":[]},\"logprobs\":");
-        cog_logprob_write(out, choices[i].has_logprobs ? choices[i].logprobs : NULL);
-        cog_buf_puts(out, ",");
-        cog_answer_finish(out, &choices[i]);
+        if (choices[i].error.len)
+            write_failed(out, &choices[i]);
+        else
+            write_answered(out, &choices[i]);
     }
     cog_answer_end(out, usage);
 }

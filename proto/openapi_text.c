@@ -21,6 +21,12 @@ const cog_openapi_operation cog_openapi_operations[] = {
       .response = "ChatCompletion",
       .chunk = "ChatCompletionChunk",
       .has_model = true },
+    { .path = "/v1/chat/completions/batch",
+      .id = "createChatCompletions",
+      .summary = "Answers several conversations, each with its own picture and its own error.",
+      .request = "BatchRequest",
+      .response = "BatchCompletion",
+      .has_model = true },
     { .path = "/v1/chat/completions/input_tokens",
       .id = "countInputTokens",
       .summary = "How many tokens the prompt of a conversation has.",
@@ -147,6 +153,14 @@ const cog_openapi_request cog_openapi_requests[] = {
               "'grounding':'Needs a picture.',"
               "'top_logprobs':'Needs logprobs.',"
               "'tools':'With tools or functions tool_choice or function_call is none.'}" },
+    { .name = "BatchRequest",
+      .tables = { &cog_params_fields, &cog_chat_batch_fields },
+      .has_one_choice = true,
+      .more = ",'x-rules':{" RULES_OF_ALL ","
+              "'batch':'It is not a stream, and has no more conversations than the queue has "
+              "places. The rules of a chat are those of each conversation.',"
+              "'top_logprobs':'Needs logprobs.',"
+              "'tools':'With tools or functions tool_choice or function_call is none.'}" },
     { .name = "CompletionRequest",
       .tables = { &cog_params_fields, &cog_completion_fields },
       .more = ",'x-rules':{" RULES_OF_ALL ","
@@ -259,6 +273,28 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'logprobs':{'anyOf':[@Logprobs,{'type':'null'}]},'finish_reason':{'enum':['stop',"
       "'length']},'stop_reason':{'type':['string','integer','null']},"
       "'grounding':{'type':'array','items':@Grounding},'confidence':@Confidence}}" },
+    { "BatchCompletion",
+      "{'type':'object','required':['id','object','created','model','system_fingerprint',"
+      "'choices','usage'],'properties':{'id':{'type':'string'},"
+      "'object':{'const':'chat.completion'},'created':@Count,'model':{'type':'string'},"
+      "'system_fingerprint':{'type':'string'},'choices':{'type':'array','items':{'anyOf':["
+      "@BatchChoice,@FailedChoice]}},'usage':@Usage}}" },
+    { "BatchChoice",
+      "{'type':'object','required':['index','message','logprobs','finish_reason',"
+      "'stop_reason'],'properties':{'index':@Count,'message':@Answer,"
+      "'logprobs':{'anyOf':[@Logprobs,{'type':'null'}]},'finish_reason':{'enum':['stop',"
+      "'length']},'stop_reason':{'type':['string','integer','null']},'image_sizes':{"
+      "'type':'array','items':{'type':'array','items':@Count}},"
+      "'grounding':{'type':'array','items':@Grounding},'confidence':@Confidence}}" },
+    { "FailedChoice",
+      "{'type':'object','required':['index','message','logprobs','finish_reason',"
+      "'stop_reason','error'],'properties':{'index':@Count,'message':{'type':'object',"
+      "'required':['role','content','refusal','annotations'],'properties':{"
+      "'role':{'const':'assistant'},'content':{'type':'null'},'refusal':{'type':'null'},"
+      "'annotations':{'type':'array','maxItems':0}}},'logprobs':{'type':'null'},"
+      "'finish_reason':{'type':'null'},'stop_reason':{'type':'null'},'error':{'type':'object',"
+      "'required':['message','type','param','code'],'properties':{'message':{'type':'string'},"
+      "'type':{'type':'string'},'param':{'type':['string','null']},'code':{'type':'string'}}}}}" },
     { "Answer", "{'type':'object','required':['role','content','refusal','annotations'],"
                 "'properties':{'role':{'const':'assistant'},'content':{'type':'string'},"
                 "'refusal':{'type':'null'},'annotations':{'type':'array','maxItems':0}}}" },

@@ -5,17 +5,17 @@
 #include "server/chat_job.h"
 #include "server/chat_prompt.h"
 
-int cog_chat_job_take(cog_generate_job *j)
+int cog_chat_job_take(cog_generate_job *j, const cog_params *p)
 {
     cog_chat *c = &((cog_chat_job *)(void *)j)->chat;
     cog_server *s = j->x->server;
 
-    if (cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0 ||
+    if (cog_chat_prompt_check_model(&s->cfg, p->model, &j->err) < 0 ||
         cog_picture_source_check(&j->source, &c->picture, &s->cfg, &j->err) < 0)
         return COG_EINVAL;
     cog_generate_make_requests(j, 1);
     if (cog_chat_prompt_build(&j->requests[0]->prompt, s, c, j->x->id, &j->err) < 0 ||
-        cog_generate_set_length(j, j->requests[0], cog_chat_max_tokens(c)) < 0)
+        cog_generate_set_length(j, j->requests[0], c->field, cog_chat_max_tokens(c)) < 0)
         return COG_EINVAL;
     j->picture = c->picture.kind == COG_PICTURE_NONE ? NULL : &c->picture;
     j->ignored = c->ignored;
@@ -23,7 +23,7 @@ int cog_chat_job_take(cog_generate_job *j)
     j->boxes.format = c->grounding;
     j->requests[0]->logprobs = j->has_logprobs = c->logprobs;
     j->requests[0]->n_top = (int)c->top_logprobs;
-    return cog_generate_take_params(j, &c->params);
+    return cog_generate_take_params(j, p);
 }
 
 void cog_chat_job_release(cog_generate_job *j)
@@ -46,12 +46,11 @@ static int understand(cog_generate_job *j)
     if (cog_chat_prompt_nonce(j->nonce, j->x->id, &j->err) < 0 ||
         cog_chat_init(c, body->data ? body->data : "", body->len, &opt, &j->err) < 0)
         return COG_EINVAL;
-    return cog_chat_job_take(j);
+    return cog_chat_job_take(j, &c->params);
 }
 
 static const cog_generate_form form = {
     .size = sizeof(cog_chat_job),
-    .prompt = "messages",
     .understand = understand,
     .release = cog_chat_job_release,
     .fini = cog_chat_job_fini,

@@ -55,7 +55,7 @@ static int prompt_of_text(cog_prompt *out, cog_generate_job *j, const cog_comple
                           int64_t wanted)
 {
     cog_turn turn = { .query = p->text, .query_len = p->text_len };
-    cog_prompt_parts parts = { .field = j->form->prompt,
+    cog_prompt_parts parts = { .field = "prompt",
                                .form = COG_TEMPLATE_BASE,
                                .turns = &turn,
                                .n_turns = 1,
@@ -75,7 +75,7 @@ static int make_prompts(cog_generate_job *j, const cog_completion *c, int64_t wa
         int rc = p->text ? prompt_of_text(&r->prompt, j, p, wanted)
                          : prompt_of_ids(&r->prompt, j->x->server, p, &j->err);
 
-        if (rc < 0 || cog_generate_set_length(j, r, wanted) < 0)
+        if (rc < 0 || cog_generate_set_length(j, r, "prompt", wanted) < 0)
             return COG_EINVAL;
         r->continues_prompt = r->prompt.n_tokens > 1;
         r->logprobs = j->has_logprobs;
@@ -140,7 +140,6 @@ static void release(cog_generate_job *j)
 
 static const cog_generate_form form = {
     .size = sizeof(completion_job),
-    .prompt = "prompt",
     .has_columns = true,
     .understand = understand,
     .release = release,

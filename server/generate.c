@@ -29,14 +29,37 @@ bool cog_generate_goes_on(cog_generate_job *j)
 {
     cog_exchange *x = j->x;
 
-    if (x->is_gone || x->reply.status)
+    if (x->is_gone || x->reply.status || j->is_over)
         return false;
     if (cog_now_ns() >= x->deadline_ns)
         cog_status_text(x->server, COG_API_DEADLINE, &j->err);
     if (j->err.code == COG_API_NONE)
         return true;
-    cog_exchange_fail(x, &j->err);
+    cog_generate_fail(j, &j->err);
     return false;
+}
+
+/* The parts' ways cross: the record tells how far the first of them is. */
+void cog_generate_enter(const cog_generate_job *j, cog_at at)
+{
+    cog_record *r = &j->x->record;
+
+    if (!j->whole || at > r->at)
+        cog_record_enter(r, at);
+}
+
+void cog_generate_release(cog_generate_job *j)
+{
+    cog_generate_job *whole = j->whole;
+
+    j->form->release(j);
+    if (whole && !j->is_released) {
+        j->is_released = true;
+        if (--whole->n_held == 0)
+            whole->form->release(whole);
+    }
+    if (!whole || whole->n_held == 0)
+        cog_body_drop(j->x);
 }
 
 bool cog_generate_end_work(cog_generate_job *j)
@@ -86,17 +109,17 @@ void cog_generate_submit(cog_generate_job *j)
     cog_exchange *x = j->x;
     int rc = 0;
 
-    j->form->release(j);
-    cog_body_drop(x);
-    x->record.n = j->n;
-    cog_record_enter(&x->record, j->is_known ? COG_AT_WRITE : COG_AT_ENGINE);
+    cog_generate_release(j);
+    x->record.n = j->whole ? j->whole->n_parts : j->n;
+    cog_generate_enter(j, j->is_known ? COG_AT_WRITE : COG_AT_ENGINE);
     if (!j->is_known)
         rc = submit_all(j);
     if (rc < 0) {
-        cog_record_enter(&x->record, COG_AT_WRITE);
+        if (!j->whole)
+            cog_record_enter(&x->record, COG_AT_WRITE);
         if (rc != COG_EBUSY)
             cog_log(COG_ERROR, "event=submit_failed id=%s code=%s", x->id, cog_err_name(rc));
-        cog_exchange_fail_code(x, rc == COG_EBUSY ? COG_API_OVERLOADED : COG_API_INTERNAL);
+        cog_generate_fail_code(j, rc == COG_EBUSY ? COG_API_OVERLOADED : COG_API_INTERNAL);
         return;
     }
     x->record.is_submitted = !j->is_known;
@@ -115,6 +138,12 @@ static cog_generate_job *job_of(cog_work *w)
     return (cog_generate_job *)(void *)((char *)w - offsetof(cog_generate_job, parsing));
 }
 
+static void read_inline(cog_generate_job *j)
+{
+    if (j->picture && j->picture->kind == COG_PICTURE_INLINE)
+        cog_generate_read_picture(j);
+}
+
 /* A picture in the body is read at once: to hand it to another thread for that takes longer than to
  * read most of them, and what it takes is bounded by the body. A large one holds only threads that
  * are for large bodies. */
@@ -128,8 +157,13 @@ static void understand(cog_work *w)
         cog_status_fail(&j->err, j->x->id);
         return;
     }
-    if (j->form->understand(j) == 0 && j->picture && j->picture->kind == COG_PICTURE_INLINE)
-        cog_generate_read_picture(j);
+    if (j->form->understand(j) < 0)
+        return;
+    read_inline(j);
+    for (int i = 0; i < j->n_parts && !atomic_load(&j->is_abandoned); i++) {
+        if (j->parts[i]->err.code == COG_API_NONE)
+            read_inline(j->parts[i]);
+    }
 }
 
 /* Everything the request itself says is fine, and it has a place since it began; several requests
@@ -137,8 +171,9 @@ static void understand(cog_work *w)
 static bool admit(cog_generate_job *j)
 {
     cog_server *s = j->x->server;
+    int n = j->n_parts ? j->n_parts : j->n_requests;
 
-    if ((j->n_requests > 1 && !cog_status_has_room(s, j->n_requests)) ||
+    if ((n > 1 && !cog_status_has_room(s, n)) ||
         (cog_picture_source_is_remote(&j->source) &&
          !cog_body_reserve(j->x, s->cfg.image.max_bytes))) {
         cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
@@ -152,7 +187,9 @@ static bool admit(cog_generate_job *j)
         cog_exchange_fail(j->x, &j->err);
         return false;
     }
-    if (j->picture && j->picture->kind != COG_PICTURE_STORED)
+    if (j->n_parts)
+        cog_generate_start_parts(j);
+    else if (j->picture && j->picture->kind != COG_PICTURE_STORED)
         cog_generate_start_picture(j);
     else
         cog_generate_submit(j);
@@ -167,12 +204,40 @@ static void after_understand(cog_work *w)
     x->server->n_parsing--;
     if (j->request_id && !x->has_client_id && !x->is_gone && !x->reply.status)
         snprintf(x->id, sizeof(x->id), "%s", j->request_id);
-    if (!cog_generate_end_work(j) || !admit(j))
+    j->is_understood = true;
+    if (!cog_generate_end_work(j) || !admit(j)) {
         cog_decode_fini(&j->decode);
+        for (int i = 0; i < j->n_parts; i++)
+            cog_decode_fini(&j->parts[i]->decode);
+    }
     cog_generate_let_go(x);
 }
 
 /* ------------------------------------------------------------------ the route */
+
+static cog_generate_job *make_job(cog_exchange *x, const cog_generate_form *form)
+{
+    cog_generate_job *j = cog_alloc(1, form->size);
+
+    j->x = x;
+    j->form = form;
+    j->work.data = j;
+    atomic_init(&j->is_abandoned, false);
+    atomic_init(&j->decode.is_abandoned, false);
+    return j;
+}
+
+void cog_generate_make_parts(cog_generate_job *j, int n, const cog_generate_form *part)
+{
+    j->parts = cog_array(cog_generate_job *, (size_t)n);
+    j->choices = cog_array(cog_answer_choice, (size_t)n);
+    for (j->n_parts = 0; j->n_parts < n; j->n_parts++) {
+        j->parts[j->n_parts] = make_job(j->x, part);
+        j->parts[j->n_parts]->whole = j;
+        j->parts[j->n_parts]->index = j->n_parts;
+    }
+    j->n_open = j->n_held = n;
+}
 
 void cog_generate_begin(cog_exchange *x, const cog_generate_form *form)
 {
@@ -183,13 +248,8 @@ void cog_generate_begin(cog_exchange *x, const cog_generate_form *form)
         cog_exchange_fail_code(x, COG_API_OVERLOADED);
         return;
     }
-    j = cog_alloc(1, form->size);
+    j = make_job(x, form);
     x->job = j;
-    j->x = x;
-    j->form = form;
-    j->work.data = j;
-    atomic_init(&j->is_abandoned, false);
-    atomic_init(&j->decode.is_abandoned, false);
     cog_http_watch(x);
     cog_generate_hold(j);
     s->n_parsing++;
@@ -198,25 +258,47 @@ void cog_generate_begin(cog_exchange *x, const cog_generate_form *form)
     cog_workers_post(s->workers, &j->parsing, x->body.len > COG_LARGE_BODY);
 }
 
+static void cancel(cog_generate_job *j)
+{
+    atomic_store(&j->is_abandoned, true);
+    cog_generate_cancel_picture(j);
+    for (int i = 0; j->n_live && i < j->n_requests; i++)
+        cog_engine_cancel(j->x->server->engine, j->first_id + (uint64_t)i);
+}
+
 void cog_generate_cancel(cog_exchange *x)
 {
     cog_generate_job *j = x->job;
 
     if (!j)
         return;
-    atomic_store(&j->is_abandoned, true);
-    cog_generate_cancel_picture(j);
-    for (int i = 0; j->n_live && i < j->n_requests; i++)
-        cog_engine_cancel(x->server->engine, j->first_id + (uint64_t)i);
+    cancel(j);
+    for (int i = 0; j->is_understood && i < j->n_parts; i++)
+        cancel(j->parts[i]);
 }
 
-void cog_generate_fini(cog_exchange *x)
+static void free_choices(cog_generate_job *j)
 {
-    cog_generate_job *j = x->job;
+    int n = j->n_parts ? j->n_parts : j->n_requests * j->n;
 
-    if (!j)
-        return;
+    for (int i = 0; j->choices && i < n; i++) {
+        cog_buf_fini(&j->choices[i].text);
+        cog_buf_fini(&j->choices[i].error);
+        cog_buf_fini(&j->choices[i].grounding);
+        cog_buf_fini(&j->choices[i].confidence);
+        for (int k = 0; k < COG_LOGPROB_COLUMNS; k++)
+            cog_buf_fini(&j->choices[i].logprobs[k]);
+    }
+    cog_free(j->choices);
+}
+
+static void free_job(cog_generate_job *j)
+{
     assert(!j->decode.memory.base); /* each way out of its stages gives it back */
+    for (int i = 0; i < j->n_parts; i++)
+        free_job(j->parts[i]);
+    free_choices(j);
+    cog_free(j->parts);
     j->form->fini(j);
     cog_picture_source_fini(&j->source);
     for (int i = 0; i < j->n_requests; i++)
@@ -230,18 +312,16 @@ void cog_generate_fini(cog_exchange *x)
     cog_free(j->requests);
     for (int i = 0; i < j->n_stop; i++)
         cog_free(j->stop[i]);
-    for (int i = 0; j->choices && i < j->n_requests * j->n; i++) {
-        cog_buf_fini(&j->choices[i].text);
-        cog_buf_fini(&j->choices[i].grounding);
-        cog_buf_fini(&j->choices[i].confidence);
-        for (int k = 0; k < COG_LOGPROB_COLUMNS; k++)
-            cog_buf_fini(&j->choices[i].logprobs[k]);
-    }
-    cog_free(j->choices);
     cog_free(j->pace);
     cog_buf_fini(&j->ignored);
     cog_buf_fini(&j->echo);
     cog_answer_stream_fini(&j->writer);
     cog_free(j);
+}
+
+void cog_generate_fini(cog_exchange *x)
+{
+    if (x->job)
+        free_job(x->job);
     x->job = NULL;
 }

@@ -7,7 +7,9 @@
  * What is special about a route, what its body means and how its answer looks, is a table of
  * functions (cog_generate_form). A body may ask for several answers with prompts of their own: each
  * is a request of the engine with an END of its own. They are admitted together and cancelled
- * together, and the answer is complete when all have ended well.
+ * together, and the answer is complete when all have ended well. Conversations that have nothing in
+ * common but a body are parts, jobs of their own from their pictures to their ENDs: what fails one
+ * is told in its choice.
  *
  * The stages on other threads touch the job, the body and immutable
  * facts only; between them and after them the loop thread looks whether the client is still there.
@@ -31,9 +33,8 @@ typedef struct cog_generate_job cog_generate_job;
 
 /* One route's part. */
 typedef struct cog_generate_form {
-    size_t size;        /* of the route's job, whose first member is a cog_generate_job */
-    const char *prompt; /* the field that has it, for errors */
-    bool has_columns;   /* of log-probabilities: those of completions, instead of entries */
+    size_t size;      /* of the route's job, whose first member is a cog_generate_job */
+    bool has_columns; /* of log-probabilities: those of completions, instead of entries */
 
     /* Worker, once; the engine is ready. Reads the body and sets what the job has from it (below).
      * COG_EINVAL and the like: j->err says why. */
@@ -104,6 +105,18 @@ struct cog_generate_job {
     bool is_fetching;
     cog_decode decode;
 
+    /* Several parts in one body: this is a part, */
+    cog_generate_job *whole; /* of that; NULL: of none */
+    int index;
+    bool is_over;     /* its choice is decided */
+    bool is_released; /* it needs the body no more */
+    int image_format; /* as in cog_record */
+    /* or has parts. Set by understand, which makes the choices as well. */
+    cog_generate_job **parts; /* [n_parts], owned */
+    int n_parts;
+    bool is_understood;
+    int n_open, n_held; /* parts that are not over, and not released */
+
     /* The answer. */
     uint64_t first_id; /* the engine's, and on, in the order of the requests */
     int n_live;        /* requests of which there was no END */
@@ -118,12 +131,17 @@ struct cog_generate_job {
 void cog_generate_begin(cog_exchange *x, const cog_generate_form *form);
 void cog_generate_cancel(cog_exchange *x);
 void cog_generate_fini(cog_exchange *x);
+/* Time is up: parts that are over are answered, the others have an error. */
+void cog_generate_expire(cog_exchange *x);
+
+/* Worker, for understand. So many parts of that form, empty, whose j->err may be set. */
+void cog_generate_make_parts(cog_generate_job *j, int n, const cog_generate_form *part);
 
 /* Worker, for understand. First so many requests, empty. */
 void cog_generate_make_requests(cog_generate_job *j, int n);
-/* Then for each that has its prompt: the room for its answer; j->err when there is none. wanted: as
- * asked for, 0: not asked. */
-int cog_generate_set_length(cog_generate_job *j, cog_request *r, int64_t wanted);
+/* Then for each that has its prompt: the room for its answer; j->err when there is none. field:
+ * that has the prompt, for errors; wanted: as asked for, 0: not asked. */
+int cog_generate_set_length(cog_generate_job *j, cog_request *r, const char *field, int64_t wanted);
 /* At last, what the body says beside: the rest of the requests, and the job's part. */
 int cog_generate_take_params(cog_generate_job *j, const cog_params *p);
 
@@ -137,6 +155,20 @@ bool cog_generate_end_work(cog_generate_job *j);
 void cog_generate_let_go(cog_exchange *x);
 /* The same question without a stage that ended. */
 bool cog_generate_goes_on(cog_generate_job *j);
+/* The body is needed no more. */
+void cog_generate_release(cog_generate_job *j);
+void cog_generate_enter(const cog_generate_job *j, cog_at at);
+/* generate_parts.c. Loop. Nothing comes of it: an error as the answer, or in the part's choice. */
+void cog_generate_fail(cog_generate_job *j, const cog_api_error *err);
+void cog_generate_fail_code(cog_generate_job *j, cog_api_code code);
+/* Each part begins with its picture, or fails. */
+void cog_generate_start_parts(cog_generate_job *j);
+/* The part has its answer. */
+void cog_generate_part_done(cog_generate_job *j);
+cog_generate_job *cog_generate_part_of(cog_generate_job *j, uint64_t id); /* of an engine's id */
+/* generate_events.c. All parts are over: answers. */
+void cog_generate_answer_parts(cog_generate_job *j);
+
 /* Everything is there: hands the requests to the engine, all of them or none. */
 void cog_generate_submit(cog_generate_job *j);
 

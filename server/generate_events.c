@@ -12,7 +12,7 @@
 
 static int n_choices(const cog_generate_job *j)
 {
-    return j->n_requests * j->n;
+    return j->n_parts ? j->n_parts : j->n_requests * j->n;
 }
 
 static cog_answer_head head_of(const cog_generate_job *j)
@@ -185,7 +185,11 @@ static void answer(cog_generate_job *j)
     j->usage.completion_tokens = j->spent.completion_tokens;
     if (!has_all_choices(j)) {
         cog_log(COG_ERROR, "event=answer_incomplete id=%s", x->id);
-        cog_exchange_fail_code(x, COG_API_INTERNAL);
+        cog_generate_fail_code(j, COG_API_INTERNAL);
+        return;
+    }
+    if (j->whole) {
+        cog_generate_part_done(j);
         return;
     }
     if (j->has_metrics) {
@@ -207,31 +211,41 @@ static void answer(cog_generate_job *j)
     cog_exchange_send(x);
 }
 
+void cog_generate_answer_parts(cog_generate_job *j)
+{
+    if (j->x->is_gone || j->x->reply.status)
+        return;
+    cog_record_usage(&j->x->record, &j->spent);
+    answer_whole(j);
+}
+
 static void fail(cog_generate_job *j, const cog_event *ev)
 {
     cog_exchange *x = j->x;
 
     switch (ev->status) {
     case COG_ETIMEOUT:
-        cog_exchange_fail_code(x, COG_API_DEADLINE);
+        cog_generate_fail_code(j, COG_API_DEADLINE);
         return;
     case COG_ECANCELED:
-        cog_exchange_fail_code(x, x->server->phase == COG_SERVER_SERVING ? COG_API_INTERNAL
+        cog_generate_fail_code(j, x->server->phase == COG_SERVER_SERVING ? COG_API_INTERNAL
                                                                          : COG_API_DRAINING);
         return;
     case COG_ELIMIT:
-        cog_exchange_fail_code(x, COG_API_SCHEMA_COMPLEX);
+        cog_generate_fail_code(j, COG_API_SCHEMA_COMPLEX);
         return;
     default:
         cog_log(COG_ERROR, "event=engine_failed_request id=%s code=%s", x->id,
                 cog_err_name(ev->status));
-        cog_exchange_fail_code(x, COG_API_INTERNAL);
+        cog_generate_fail_code(j, COG_API_INTERNAL);
     }
 }
 
-static bool is_wanted(const cog_exchange *x)
+static bool is_wanted(const cog_generate_job *j)
 {
-    return !x->is_gone && !x->reply.status && !x->is_stream_done;
+    const cog_exchange *x = j->x;
+
+    return !x->is_gone && !x->reply.status && !x->is_stream_done && !j->is_over;
 }
 
 static void add_usage(cog_usage *sum, const cog_usage *u)
@@ -253,12 +267,14 @@ static void on_end(cog_generate_job *j, const cog_event *ev)
     x->server->n_submitted--;
     cog_outflow_end(&x->server->outflow, cog_now_ns(), ev->status != COG_ECANCELED);
     add_usage(&j->spent, &ev->usage);
-    if (j->n_live == 0)
+    if (j->whole)
+        add_usage(&j->whole->spent, &ev->usage);
+    else if (j->n_live == 0)
         cog_record_usage(&x->record, &j->spent);
     cog_client_charge(x->client, cog_now_ns(), ev->usage.completion_tokens);
-    if (is_wanted(x) && ev->status != 0)
+    if (is_wanted(j) && ev->status != 0)
         fail(j, ev); /* the others are cancelled when that has been sent */
-    else if (is_wanted(x) && j->n_live == 0)
+    else if (is_wanted(j) && j->n_live == 0)
         answer(j);
     cog_exchange_unref(x);
 }
@@ -280,7 +296,7 @@ void cog_generate_answer_known(cog_generate_job *j)
 
 void cog_generate_on_event(cog_exchange *x, const cog_event *ev)
 {
-    cog_generate_job *j = x->job;
+    cog_generate_job *j = cog_generate_part_of(x->job, ev->id);
     int choice = (int)(ev->id - j->first_id) * j->n + ev->choice;
 
     if (ev->type == COG_EVENT_END) {
@@ -288,7 +304,7 @@ void cog_generate_on_event(cog_exchange *x, const cog_event *ev)
         return;
     }
     assert(ev->choice >= 0 && ev->choice < j->n && choice < n_choices(j));
-    if (!is_wanted(x))
+    if (!is_wanted(j))
         return;
     if (ev->type == COG_EVENT_TEXT)
         on_text(j, choice, ev);

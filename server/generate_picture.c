@@ -32,6 +32,16 @@ void cog_generate_read_picture(cog_generate_job *j)
 
 /* ------------------------------------------------------------------ decode */
 
+/* The record has one picture at a time. */
+static void count_picture(cog_generate_job *j, bool is_abandoned)
+{
+    cog_record *r = &j->x->record;
+
+    r->image_format = j->image_format;
+    r->image_pixels = (uint64_t)j->boxes.width * (uint64_t)j->boxes.height;
+    cog_metrics_picture(j->x, j->err.code, is_abandoned);
+}
+
 static void after_decode(cog_decode *d)
 {
     cog_generate_job *j = d->user;
@@ -41,10 +51,9 @@ static void after_decode(cog_decode *d)
     if (d->image) {
         j->boxes.width = d->image->source_width;
         j->boxes.height = d->image->source_height;
-        x->record.image_pixels = (uint64_t)j->boxes.width * (uint64_t)j->boxes.height;
     }
     cog_picture_fault(&j->err, d, j->picture->param, j->picture->is_bare, x);
-    cog_metrics_picture(x, j->err.code, d->status == COG_DECODE_CANCELED);
+    count_picture(j, d->status == COG_DECODE_CANCELED);
     j->requests[0]->image = d->image;
     d->image = NULL;
     cog_decode_fini(d);
@@ -59,8 +68,10 @@ static void give_up(cog_generate_job *j)
     cog_exchange *x = j->x;
 
     x->server->n_preparing--;
-    cog_metrics_picture(x, j->err.code, j->err.code == COG_API_NONE);
+    count_picture(j, j->err.code == COG_API_NONE);
     cog_decode_fini(&j->decode);
+    if (j->whole)
+        cog_generate_release(j);
 }
 
 /* It is read, for better or worse. */
@@ -75,8 +86,7 @@ static void decode(cog_generate_job *j)
         return;
     }
     /* What waits for its turn to be decoded holds its file and its prompt, nothing else. */
-    j->form->release(j);
-    cog_body_drop(x);
+    cog_generate_release(j);
     cog_generate_hold(j);
     j->decode.user = j;
     j->decode.done = after_decode;
@@ -84,6 +94,7 @@ static void decode(cog_generate_job *j)
     j->decode.salt = j->requests[0]->no_cache ? NULL : &j->requests[0]->salt;
     j->decode.began_ns = &x->record.decode_ns;
     cog_record_picture(&x->record, j->decode.memory.base, j->decode.file_len);
+    j->image_format = x->record.image_format;
     cog_decoder_submit(x->server->decoder, &j->decode);
 }
 
@@ -149,29 +160,31 @@ bool cog_generate_take_stored(cog_generate_job *j)
         cog_file_store_find(x->server->files, &x->client->digest, j->picture->url, time(NULL));
     cog_request *r = j->requests[0];
 
-    x->record.n_images = 1;
+    x->record.n_images++;
+    j->image_format = -1;
     if (!f) {
         char quoted[COG_API_QUOTE];
 
         cog_api_error_set(&j->err, COG_API_IMAGE_FILE_NOT_FOUND, j->picture->param,
                           "There is no file %s.",
                           cog_api_quote(quoted, j->picture->url, strlen(j->picture->url)));
-        cog_metrics_picture(x, j->err.code, false);
+        count_picture(j, false);
         return false;
     }
     r->image = cog_image_ref(f->image);
     j->boxes.width = r->image->source_width;
     j->boxes.height = r->image->source_height;
     cog_record_picture(&x->record, f->data, f->len);
-    x->record.image_pixels = (uint64_t)j->boxes.width * (uint64_t)j->boxes.height;
-    cog_metrics_picture(x, COG_API_NONE, false);
+    j->image_format = x->record.image_format;
+    count_picture(j, false);
     return true;
 }
 
 void cog_generate_start_picture(cog_generate_job *j)
 {
-    cog_record_enter(&j->x->record, COG_AT_IMAGE_WAIT);
-    j->x->record.n_images = 1;
+    cog_generate_enter(j, COG_AT_IMAGE_WAIT);
+    j->x->record.n_images++;
+    j->image_format = -1;
     j->x->server->n_preparing++;
     if (j->is_read)
         decode(j);

@@ -56,14 +56,14 @@ void cog_generate_make_requests(cog_generate_job *j, int n)
         j->requests[j->n_requests] = cog_new(cog_request);
 }
 
-int cog_generate_set_length(cog_generate_job *j, cog_request *r, int64_t wanted)
+int cog_generate_set_length(cog_generate_job *j, cog_request *r, const char *field, int64_t wanted)
 {
     const cog_engine_info *info = cog_engine_get_info(j->x->server->engine);
     const cog_prompt *p = &r->prompt;
     int64_t room = (int64_t)cog_chat_prompt_capacity(info) - p->n_tokens;
 
     if (room < 1 || (wanted > room && j->x->server->cfg.reject_overflow))
-        return cog_chat_prompt_refuse(info, j->form->prompt, false, p->n_tokens, p->n_image_tokens,
+        return cog_chat_prompt_refuse(info, field, false, p->n_tokens, p->n_image_tokens,
                                       wanted ? wanted : 1, &j->err);
     r->max_tokens = (int)(wanted && wanted < room ? wanted : room);
     j->wanted = wanted;

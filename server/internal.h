@@ -87,21 +87,22 @@ void cog_reply_header(cog_reply *r, const char *name, const char *fmt, ...)
 /* ------------------------------------------------------------------ exchanges */
 
 typedef struct cog_route {
-    const char *path;               /* after "/v1" where has_v1 */
-    bool has_v1;                    /* also below /v1 */
-    bool is_prefix;                 /* path continues with a name */
-    bool is_open;                   /* without a key; also where metrics are */
-    bool is_metrics;                /* may need a key, and may be only there */
-    bool is_preflight;              /* of browsers: found by its head, whatever its path */
-    const char *suffix;             /* what follows that name; NULL: nothing */
-    bool is_post;                   /* POST with a JSON body; else GET and HEAD */
-    bool is_form;                   /* or with a form's */
-    bool is_delete;                 /* DELETE and no other */
-    bool needs_engine;              /* refused while loading or draining */
-    bool is_limited;                /* counts against the limits of its key, and needs a place */
-    bool is_work;                   /* the same, and asks for an answer: queued, counted */
-    void (*begin)(cog_exchange *x); /* the request is complete: reply now or later */
-    void (*fini)(cog_exchange *x);  /* frees x->job; NULL: has none */
+    const char *path;                /* after "/v1" where has_v1 */
+    bool has_v1;                     /* also below /v1 */
+    bool is_prefix;                  /* path continues with a name */
+    bool is_open;                    /* without a key; also where metrics are */
+    bool is_metrics;                 /* may need a key, and may be only there */
+    bool is_preflight;               /* of browsers: found by its head, whatever its path */
+    const char *suffix;              /* what follows that name; NULL: nothing */
+    bool is_post;                    /* POST with a JSON body; else GET and HEAD */
+    bool is_form;                    /* or with a form's */
+    bool is_delete;                  /* DELETE and no other */
+    bool needs_engine;               /* refused while loading or draining */
+    bool is_limited;                 /* counts against the limits of its key, and needs a place */
+    bool is_work;                    /* the same, and asks for an answer: queued, counted */
+    void (*begin)(cog_exchange *x);  /* the request is complete: reply now or later */
+    void (*fini)(cog_exchange *x);   /* frees x->job; NULL: has none */
+    void (*expire)(cog_exchange *x); /* its time is up, fails what is not ready; NULL: all of it */
     /* Ends x->out, a stream that has begun, with an error; NULL: as OpenAI's chats do. */
     void (*fail_stream)(cog_exchange *x, const cog_api_error *err);
     void (*cancel)(
@@ -328,6 +329,9 @@ bool cog_auth_count_prompt(cog_exchange *x, int n_tokens, cog_api_error *err);
 
 /* chat.c */
 void cog_chat_begin(cog_exchange *x);
+
+/* batch.c */
+void cog_batch_begin(cog_exchange *x);
 
 /* completions.c */
 void cog_completions_begin(cog_exchange *x);

@@ -159,7 +159,8 @@ cog_at cog_record_at(const cog_record *r)
 
 void cog_record_picture(cog_record *r, const uint8_t *bytes, size_t len)
 {
-    r->image_bytes = len;
+    r->image_bytes += len;
+    r->image_format = -1;
     if (len >= 3 && memcmp(bytes, "\xff\xd8\xff", 3) == 0)
         r->image_format = COG_JPEG;
     else if (len >= 4 && memcmp(bytes, "\x89PNG", 4) == 0)

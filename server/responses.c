@@ -16,12 +16,11 @@ static int understand(cog_generate_job *j)
     if (cog_chat_prompt_nonce(j->nonce, j->x->id, &j->err) < 0 ||
         cog_responses_init(c, &j->echo, body->data ? body->data : "", body->len, &opt, &j->err) < 0)
         return COG_EINVAL;
-    return cog_chat_job_take(j);
+    return cog_chat_job_take(j, &c->params);
 }
 
 static const cog_generate_form form = {
     .size = sizeof(cog_chat_job),
-    .prompt = "input",
     .understand = understand,
     .release = cog_chat_job_release,
     .fini = cog_chat_job_fini,

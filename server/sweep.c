@@ -94,7 +94,10 @@ static void check_deadline(cog_exchange *x, uint64_t now)
 {
     if (now < x->deadline_ns || x->is_gone || x->reply.status || x->is_stream_done)
         return;
-    cog_exchange_fail_code(x, COG_API_DEADLINE);
+    if (x->route->expire)
+        x->route->expire(x);
+    else
+        cog_exchange_fail_code(x, COG_API_DEADLINE);
     if (x->route->cancel)
         x->route->cancel(x);
 }

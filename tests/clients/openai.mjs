@@ -418,6 +418,32 @@ await run({
     assert.equal(wire.requests.at(-1).status, 200);
   },
 
+  async 'several conversations in one request'() {
+    const some = [...cases.slice(0, 6), cases[0]];
+    const body = ask(cases[0], { messages: some.map((c) => ask(c).messages) });
+    const template = cases[0].template;
+    const broken = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AAAA' } }] }];
+    body.messages.splice(3, 0, broken);
+    some.splice(3, 0, null);
+    const whole = await demo.post('/chat/completions/batch', { body });
+    assert.deepEqual(whole.choices.map((x) => x.index), some.map((_, i) => i));
+    const usage = { prompt_tokens: 0, completion_tokens: 0 };
+    for (const [i, choice] of whole.choices.entries()) {
+      if (i === 3) {
+        assert.deepEqual([choice.error.code, choice.error.param, choice.message.content],
+                         ['unsupported_image_media_type', 'messages[3][0].content[0].image_url.url', null]);
+        continue;
+      }
+      const alone = await demo.chat.completions.create(
+        ask(some[i], { chat_template_kwargs: { template_version: template } }));
+      assert.equal(choice.message.content, textOf(alone));
+      for (const name of Object.keys(usage)) usage[name] += alone.usage[name];
+    }
+    assert.deepEqual({ ...whole.usage, ...usage }, whole.usage);
+    await refused(demo.post('/chat/completions/batch', { body: { ...body, messages: [] } }), OpenAI.BadRequestError, 400,
+                  'empty_array', 'messages');
+  },
+
   async 'completions go on from texts'() {
     const body = { model, prompt: ['Question: Can you', 'The blue car'], max_tokens: 8, temperature: 1, seed: 3, n: 2 };
     const whole = await demo.completions.create(body);

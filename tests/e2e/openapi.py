@@ -34,6 +34,7 @@ SHORT = {'temperature': 0, 'logit_bias': {'2': 100}}
 CHAT = {'messages': [{'role': 'user', 'content': 'Hi'}], 'max_completion_tokens': 1, **SHORT}
 # a request that is right, of each schema
 PLAIN = {'ChatRequest': CHAT, 'ResponseRequest': {'input': 'Hi', 'max_output_tokens': 1, **SHORT},
+         'BatchRequest': {**CHAT, 'messages': [CHAT['messages']]},
          'CompletionRequest': {'prompt': 'Hi', 'max_tokens': 1, **SHORT},
          'TokenizeRequest': {'prompt': 'Hi'}, 'DetokenizeRequest': {'tokens': [300, 301]}}
 # what only a server with keys answers with
@@ -121,6 +122,8 @@ class Generator:
             return schema['const']
         if 'enum' in schema:
             return r.choice(schema['enum'])
+        if 'x-alone' in schema:
+            return r.choice(WRONG) if r.random() < 0.1 else self.any(schema['x-alone'])
         if 'allOf' in schema:
             return {**self.object(schema), **self.any(schema['allOf'][0])}
         for word in ('anyOf', 'oneOf'):
@@ -180,12 +183,15 @@ class Generator:
             for other in ('prompt', 'content', 'messages'):
                 out.pop(other, None)
             out[kept] = r.choice(TEXTS)
-        self.order(messages_of(out))
+        for messages in conversations(name, out):
+            self.order(messages)
+        if name == 'BatchRequest' and r.random() < 0.9:
+            out['stream'] = False
         if 'model' in out and r.random() < 0.8:
             out['model'] = ''
         if out.get('stream_options') is not None and r.random() < 0.8:
             out['stream'] = True
-        if name == 'ChatRequest':
+        if name in ('ChatRequest', 'BatchRequest'):
             out['max_completion_tokens'] = r.randint(1, 4)
         if name == 'ResponseRequest':
             out['max_output_tokens'] = r.randint(1, 4)
@@ -228,6 +234,14 @@ def messages_of(body):
     """The list of a conversation; none where it is a text."""
     messages = body.get('messages', body.get('input'))
     return messages if isinstance(messages, list) else []
+
+
+def conversations(name, body):
+    """The lists of messages in a body, of a schema of that name."""
+    if name == 'BatchRequest':
+        return [c for c in body.get('messages') or [] if isinstance(c, list)
+                and all(isinstance(m, dict) for m in c)]
+    return [messages_of(body)]
 
 
 def turns_are_broken(body):
@@ -291,6 +305,8 @@ RULES = {
     'top_logprobs': lambda b, e: e['param'] == 'top_logprobs' and not b.get('logprobs')
                                  and 'message.output_text.logprobs' not in (b.get('include') or ()),
     'tools': breaks_tools,
+    'batch': lambda b, e: (e['param'] == 'stream' and bool(b.get('stream'))) or (
+        e['code'] == 'array_above_max_length' and e['param'] == 'messages'),
     'control': lambda b, e: e['code'] == 'invalid_value' and str(e['param']).startswith('prompt')
                             and not any(strings(b['prompt'])),
     'prompts': lambda b, e: e['code'] == 'array_above_max_length' and e['param'] == 'prompt'
@@ -339,9 +355,15 @@ class Asker:
 
     def ask(self, path, method, operation, body=None):
         """Status and error of an answer that must be one of those described."""
+        status, answer = self.ask_all(path, method, operation, body)
+        return status, answer['error'] if status >= 400 else None
+
+    def ask_all(self, path, method, operation, body=None):
+        """Status and object; None for a stream or a text."""
         sent = None if body is None else json.dumps(body)
-        status, _, data = self.send(path, method, operation, sent, 'application/json')
-        return status, json.loads(data)['error'] if status >= 400 else None
+        status, headers, data = self.send(path, method, operation, sent, 'application/json')
+        is_json = headers['content-type'].startswith('application/json')
+        return status, json.loads(data) if is_json else None
 
     def send(self, path, method, operation, sent, kind):
         """Status, headers and body of such an answer."""
@@ -364,7 +386,8 @@ class Asker:
         model; the status."""
         name = request_name(operation)
         is_valid = self.document.requests[name].is_valid(body)
-        status, error = self.ask(path, 'post', operation, body)
+        status, answer = self.ask_all(path, 'post', operation, body)
+        error = answer.get('error') if answer else None
         what = (self.seed, path, json.dumps(body)[:2000], error)
         if not is_valid:
             assert status == 400, what
@@ -373,7 +396,22 @@ class Asker:
         elif status != 200:
             rules = self.document.schemas[name].get('x-rules', {})
             assert status == 400 and any(RULES[rule](body, error) for rule in rules), what
+        elif name == 'BatchRequest':
+            for choice in answer['choices']:
+                self.check_conversation(body, choice)
         return status
+
+    def check_conversation(self, body, choice):
+        """One of several, as a chat of its own: refused by its schema, or by a rule."""
+        chat = {**body, 'messages': body['messages'][choice['index']]}
+        error = choice.get('error')
+        what = (self.seed, json.dumps(chat)[:2000], error)
+        if not self.document.requests['ChatRequest'].is_valid(chat):
+            assert error, what
+        elif error:
+            rules = self.document.schemas['ChatRequest']['x-rules']
+            assert any(RULES[rule](chat, error) for rule in rules), what
+        self.seen['error' if error else 'choice'] = self.seen.get('error' if error else 'choice', 0) + 1
 
 
 # ------------------------------------------------------------------ one step beside a schema

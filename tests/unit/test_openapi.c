@@ -18,6 +18,7 @@ static const struct request {
     const cog_field_table *tables[2]; /* the second may be NULL */
 } requests[] = {
     { "chat", { &cog_params_fields, &cog_chat_fields } },
+    { "batch", { &cog_params_fields, &cog_chat_batch_fields } },
     { "completion", { &cog_params_fields, &cog_completion_fields } },
     { "response", { &cog_params_fields, &cog_responses_fields } },
     { "tokenize", { &cog_tokenize_fields, NULL } },
