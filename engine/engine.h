@@ -209,8 +209,9 @@ void cog_engine_get_stats(cog_engine *e, cog_engine_stats *out); /* any thread *
 typedef struct cog_turn {
     const char *query; /* borrowed */
     size_t query_len;
-    const char *answer; /* NULL in the last turn */
+    const char *answer; /* NULL in the last turn, or what its answer begins with */
     size_t answer_len;
+    bool is_open; /* of the last turn: nothing follows the query, it may go on itself */
 } cog_turn;
 
 typedef struct cog_prompt {

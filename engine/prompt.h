@@ -21,7 +21,8 @@
 #include <stdint.h>
 
 /* Appends the template's text: "base" is the last query as it is (history ignored), "chat" and
- * "vqa" are "Question: q Answer: a\n" ... "Question: q Answer:" (vqa: "Short answer:"). tmpl is not
+ * "vqa" are "Question: q Answer: a\n" ... "Question: q Answer:" (vqa: "Short answer:"). An answer
+ * of the last turn that is to go on follows with a space before it. tmpl is not
  * COG_TEMPLATE_DEFAULT. */
 void cog_prompt_text(cog_buf *out, cog_template tmpl, const cog_turn *turns, int n_turns);
 

@@ -39,8 +39,10 @@ _Static_assert(COG_CHAT_MAX_MESSAGES == 256 && COG_CHAT_MAX_BATCH == 64,
         COG_CUSTOM_FIELD("modalities", COG_FIELD_ARRAY, "'items':{'const':'text'}"),               \
         COG_REFUSED_FIELD("audio", COG_FIELD_ANY, 0),                                              \
         COG_REFUSED_FIELD("web_search_options", COG_FIELD_ANY, 0),                                 \
-        COG_REFUSED_FIELD("add_generation_prompt", COG_FIELD_BOOL, 1),                             \
-        COG_REFUSED_FIELD("continue_final_message", COG_FIELD_BOOL, 0),                            \
+        COG_CUSTOM_FIELD("add_generation_prompt", COG_FIELD_BOOL, ""),                             \
+        { .name = "continue_final_message",                                                        \
+          .kind = COG_FIELD_BOOL,                                                                  \
+          .offset = AT(continue_final) },                                                          \
         COG_REFUSED_FIELD("echo", COG_FIELD_BOOL, 0),                                              \
         COG_REFUSED_FIELD("chat_template", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),                  \
         COG_IGNORED_FIELD("metadata"), COG_IGNORED_FIELD("reasoning_effort"),                      \
@@ -161,6 +163,19 @@ static int read_custom(cog_chat *c, cog_api_error *err)
     return cog_grounding_read_field(&c->grounding, get(c->root, "grounding"), err);
 }
 
+/* How the prompt ends. */
+static int read_ending(cog_chat *c, cog_api_error *err)
+{
+    const json_t *adds = get(c->root, "add_generation_prompt");
+
+    c->is_open = json_is_false(adds) && !c->continue_final;
+    if (!c->continue_final || !json_is_true(adds))
+        return 0;
+    return cog_api_error_set(err, COG_API_INVALID_VALUE, "continue_final_message",
+                             "Invalid 'continue_final_message': it cannot be true together with "
+                             "'add_generation_prompt'.");
+}
+
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
                   cog_api_error *err)
 {
@@ -169,7 +184,8 @@ int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_op
         cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &cog_chat_fields, err) < 0)
         return COG_EINVAL;
-    if (cog_chat_messages_read(out, get(out->root, "messages"), opt, err) < 0 ||
+    if (read_ending(out, err) < 0 ||
+        cog_chat_messages_read(out, get(out->root, "messages"), opt, err) < 0 ||
         read_custom(out, err) < 0 || check_grounding(out, err) < 0)
         return COG_EINVAL;
     return cog_fields_unknown(
@@ -205,7 +221,7 @@ int cog_chat_batch_init(cog_chat *out, int *n, const char *body, size_t len, int
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_params_read(&out->params, out->root, 1, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &cog_chat_batch_fields, err) < 0 ||
-        check_batch(out, max, err) < 0 || read_custom(out, err) < 0 ||
+        check_batch(out, max, err) < 0 || read_ending(out, err) < 0 || read_custom(out, err) < 0 ||
         cog_fields_unknown(
             &out->ignored, out->root,
             (const cog_field_table *const[]){ &cog_params_fields, &cog_chat_batch_fields }, 2,
@@ -226,7 +242,9 @@ int cog_chat_batch_read(cog_chat *out, const cog_chat *batch, int i, const cog_c
                        .form = batch->form,
                        .logprobs = batch->logprobs,
                        .top_logprobs = batch->top_logprobs,
-                       .grounding = batch->grounding };
+                       .grounding = batch->grounding,
+                       .continue_final = batch->continue_final,
+                       .is_open = batch->is_open };
     snprintf(out->field, sizeof(out->field), "messages[%d]", i);
     if (json_is_array(messages))
         rc = cog_chat_messages_read(out, messages, opt, err);

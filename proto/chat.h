@@ -39,7 +39,7 @@ typedef struct cog_chat_options {
 
 typedef struct cog_chat_turn {
     cog_buf query;
-    cog_buf answer; /* empty in the last turn */
+    cog_buf answer; /* empty in the last turn, unless that is to go on */
 } cog_chat_turn;
 
 typedef enum cog_picture_kind {
@@ -70,6 +70,8 @@ typedef struct cog_chat {
     bool logprobs;
     int64_t top_logprobs;
     cog_grounding_format grounding; /* how to tell the boxes; with a picture only */
+    bool continue_final; /* the last turn's answer has begun, and goes on where it ends */
+    bool is_open;        /* the last question is not ended: no answer is asked for */
 
     char field[24];       /* of the request, that has them, for errors: "messages" */
     cog_chat_turn *turns; /* the last one is to be answered */

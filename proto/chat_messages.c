@@ -444,7 +444,11 @@ static int read_all(struct reader *r, const json_t *messages)
         return cog_api_error_set(r->err, COG_API_INVALID_VALUE, field,
                                  "Invalid '%s': at least one message of role 'user' is needed.",
                                  field);
-    if (r->last == ROLE_ASSISTANT) {
+    if (r->chat->continue_final && r->last != ROLE_ASSISTANT)
+        return cog_api_error_set(r->err, COG_API_INVALID_VALUE, "continue_final_message",
+                                 "Invalid 'continue_final_message': the last message must be of "
+                                 "role 'assistant'.");
+    if (r->last == ROLE_ASSISTANT && !r->chat->continue_final) {
         snprintf(param, sizeof(param), "%s[%zu]", r->chat->field, n - 1);
         return cog_api_error_set(r->err, COG_API_INVALID_VALUE, param,
                                  "Invalid '%s': the last message must be of role 'user'.", param);

@@ -146,7 +146,8 @@ const cog_openapi_request cog_openapi_requests[] = {
       .tables = { &cog_params_fields, &cog_chat_fields },
       .more = ",'x-rules':{" RULES_OF_ALL ","
               "'turns':'Beside system and developer, the first and the last message are of a "
-              "user.',"
+              "user; with continue_final_message the last one is of an assistant.',"
+              "'continue':'Not continue_final_message and add_generation_prompt.',"
               "'pictures':'Not more pictures than the model takes, each a JPEG, PNG, WebP or GIF "
               "file in a data URL, or where this server brings it from, or the id of one that was "
               "uploaded with the same key.',"
@@ -159,6 +160,7 @@ const cog_openapi_request cog_openapi_requests[] = {
       .more = ",'x-rules':{" RULES_OF_ALL ","
               "'batch':'It is not a stream, and has no more conversations than the queue has "
               "places. The rules of a chat are those of each conversation.',"
+              "'continue':'Not continue_final_message and add_generation_prompt.',"
               "'top_logprobs':'Needs logprobs.',"
               "'tools':'With tools or functions tool_choice or function_call is none.'}" },
     { .name = "CompletionRequest",

@@ -99,8 +99,10 @@ int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, con
 
         turns[i].query = t->query.data ? t->query.data : "";
         turns[i].query_len = t->query.len;
-        turns[i].answer = is_last ? NULL : t->answer.data ? t->answer.data : "";
+        if (!is_last || c->continue_final)
+            turns[i].answer = t->answer.data ? t->answer.data : "";
         turns[i].answer_len = t->answer.len;
+        turns[i].is_open = is_last && c->is_open;
     }
     rc = cog_chat_prompt_make(out, s, &parts, id, err);
     cog_free(turns);

@@ -79,6 +79,36 @@ def a_chat_is_a_completion_of_its_text(server):
         assert by_ids['usage']['prompt_tokens'] == 1 + len(ids) == whole['usage']['prompt_tokens']
 
 
+def a_chat_goes_on_as_its_text_does(server):
+    """An answer that has begun, and a question that is not ended; a stream says the same."""
+    headers = {'template_version': 'chat'}
+    for question in QUESTIONS:
+        for begun in ('There', 'It is a', 'The dog '):
+            whole = complete(server, prompt=f'Question: {question} Answer: {begun}', max_tokens=12)
+            body = {'temperature': 0, 'max_tokens': 12, 'chat_template_kwargs': headers,
+                    'messages': [{'role': 'user', 'content': question},
+                                 {'role': 'assistant', 'content': begun}],
+                    'continue_final_message': True, 'add_generation_prompt': False}
+            chat = json.loads(send(server, '/v1/chat/completions', **body)[2])
+            assert [chat['choices'][0]['message']['content']] == texts(whole), (chat, whole)
+            assert chat['usage']['prompt_tokens'] == whole['usage']['prompt_tokens']
+            batch = json.loads(send(server, '/v1/chat/completions/batch',
+                                    **{**body, 'messages': [body['messages']] * 2})[2])
+            assert [c['message']['content'] for c in batch['choices']] == texts(whole) * 2, batch
+            streamed = send(server, '/v1/chat/completions', stream=True, **body)[2].decode()
+            deltas = [json.loads(e.removeprefix('data: '))['choices'][0]['delta'].get('content', '')
+                      for e in streamed.split('\n\n')[:-2]]
+            assert [''.join(deltas)] == texts(whole), streamed
+            ids = json.loads(send(server, '/tokenize', messages=body['messages'],
+                                  continue_final_message=True, chat_template_kwargs=headers)[2])
+            assert ids['count'] == whole['usage']['prompt_tokens'], ids
+        whole = complete(server, prompt=f'Question: {question}', max_tokens=6)
+        chat = json.loads(send(server, '/v1/chat/completions', temperature=0, max_tokens=6,
+                               chat_template_kwargs=headers, add_generation_prompt=False,
+                               messages=[{'role': 'user', 'content': question}])[2])
+        assert [chat['choices'][0]['message']['content']] == texts(whole), (chat, whole)
+
+
 def several_are_as_each_alone(server):
     """Texts and ids, greedy and drawn with a seed."""
     prompts = [f'Question: {q} Answer:' for q in QUESTIONS]
@@ -220,7 +250,7 @@ def counted_as_one_request(server):
     assert sum(float(line.get(p, 0)) for p in parts) <= float(line['ms']) + 1, line
 
 
-TESTS = [a_chat_is_a_completion_of_its_text, several_are_as_each_alone,
+TESTS = [a_chat_is_a_completion_of_its_text, a_chat_goes_on_as_its_text_does, several_are_as_each_alone,
          a_stream_says_what_the_whole_does, tokens_tell_how_likely_they_were,
          an_echo_is_the_prompt, default_and_limits,
          ids_out_of_range, counted_as_one_request]

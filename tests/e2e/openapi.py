@@ -247,7 +247,8 @@ def conversations(name, body):
 def turns_are_broken(body):
     """The first or the last message is an assistant's, or there is no user's."""
     roles = [m['role'] for m in messages_of(body) if m['role'] not in ('system', 'developer')]
-    return not roles or roles[0] != 'user' or roles[-1] != 'user'
+    last = 'assistant' if body.get('continue_final_message') else 'user'
+    return not roles or roles[0] != 'user' or roles[-1] != last
 
 
 def images(body):
@@ -300,6 +301,8 @@ RULES = {
                             and sum(map(len, strings(b))) + 90 * len(images(b)) > 200,
     'turns': lambda b, e: e['code'] == 'invalid_value'
                           and str(e['param']).startswith(('messages', 'input')) and turns_are_broken(b),
+    'continue': lambda b, e: e['param'] == 'continue_final_message' and (
+        b.get('add_generation_prompt') is True or turns_are_broken(b)),
     'pictures': breaks_pictures,
     'grounding': lambda b, e: e['param'] == 'grounding' and not images(b),
     'top_logprobs': lambda b, e: e['param'] == 'top_logprobs' and not b.get('logprobs')
@@ -315,7 +318,7 @@ RULES = {
     'max_tokens': lambda b, e: e['param'] == 'max_tokens' and b.get('max_tokens') == 0
                                and not b.get('echo'),
     'chat': lambda b, e: 'messages' in b and any(
-        RULES[r](b, e) for r in ('turns', 'pictures', 'grounding', 'top_logprobs', 'tools')),
+        RULES[r](b, e) for r in ('turns', 'continue', 'pictures', 'grounding', 'top_logprobs', 'tools')),
 }
 
 

@@ -229,8 +229,10 @@ static void refused_fields(void **state)
         { "bad_words", "[\"a\"]", NULL },
         { "bad_words", "{}", type },
         { "add_generation_prompt", "true", NULL },
-        { "add_generation_prompt", "false", no },
-        { "continue_final_message", "true", no },
+        { "add_generation_prompt", "false", NULL },
+        { "add_generation_prompt", "0", type },
+        { "continue_final_message", "false", NULL },
+        { "continue_final_message", "true", value_ }, /* the last message is a user's */
         { "echo", "true", no },
         { "prompt_logprobs", "0", no },
         { "return_token_ids", "true", no },
@@ -648,6 +650,38 @@ static void long_strings_are_themselves(void **state)
     cog_free(text);
 }
 
+/* An answer that has begun goes on; what is said of both ends of a prompt must fit. */
+static void the_last_message_goes_on(void **state)
+{
+#define TURNS                                              \
+    "\"messages\":[{\"role\":\"user\",\"content\":\"q\"}," \
+    "{\"role\":\"assistant\",\"content\":\"The \"},{\"role\":\"assistant\",\"content\":\"a\"}]"
+    static const char both[] = "{" TURNS ",\"continue_final_message\":true,"
+                               "\"add_generation_prompt\":true}";
+    cog_api_error err = { 0 };
+    cog_chat c;
+
+    assert_int_equal(read_body(&c, "{" TURNS ",\"continue_final_message\":true}", &err), 0);
+    assert_true(c.continue_final && !c.is_open);
+    assert_int_equal(c.n_turns, 1);
+    assert_memory_equal(c.turns[0].answer.data, "The \na", 6);
+    cog_chat_fini(&c);
+    assert_int_equal(read_body(&c,
+                               "{" TURNS ",\"continue_final_message\":true,"
+                               "\"add_generation_prompt\":false}",
+                               &err),
+                     0);
+    assert_true(c.continue_final && !c.is_open);
+    cog_chat_fini(&c);
+    assert_int_equal(read_body(&c, "{" MESSAGES ",\"add_generation_prompt\":false}", &err), 0);
+    assert_true(c.is_open && !c.continue_final);
+    cog_chat_fini(&c);
+    expect_code(both, "invalid_value", "continue_final_message");
+    expect_code("{" TURNS "}", "invalid_value", "messages[2]");
+    expect_code("{" MESSAGES ",\"continue_final_message\":true}", "invalid_value",
+                "continue_final_message");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -669,6 +703,7 @@ int main(void)
         cmocka_unit_test(errors_stay_small),
         cmocka_unit_test(request_ids),
         cmocka_unit_test(long_strings_are_themselves),
+        cmocka_unit_test(the_last_message_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,9 +6,9 @@
 #include <string.h>
 
 static const cog_turn turns[] = {
-    { "Hi", 2, "Hello", 5 },
-    { " two  words ", 12, "", 0 },
-    { "What is it?", 11, NULL, 0 },
+    { "Hi", 2, "Hello", 5, false },
+    { " two  words ", 12, "", 0, false },
+    { "What is it?", 11, NULL, 0, false },
 };
 
 static void expect_text(cog_template tmpl, int first, const char *text)
@@ -38,7 +38,7 @@ static void trap_templates_to_the_byte(void **state)
 
 static void trap_base_ignores_history(void **state)
 {
-    static const cog_turn empty = { "", 0, NULL, 0 };
+    static const cog_turn empty = { "", 0, NULL, 0, false };
     cog_buf b = { 0 };
 
     expect_text(COG_TEMPLATE_BASE, 2, "|What is it?");
@@ -48,9 +48,35 @@ static void trap_base_ignores_history(void **state)
     cog_buf_fini(&b);
 }
 
+static void ends_of_a_prompt(void **state)
+{
+    static const struct {
+        cog_template form;
+        cog_turn last;
+        const char *text;
+    } cases[] = {
+        { COG_TEMPLATE_CHAT, { "Hi", 2, "It is", 5, false }, "|Question: Hi Answer: It is" },
+        { COG_TEMPLATE_CHAT, { "Hi", 2, "It ", 3, false }, "|Question: Hi Answer: It " },
+        { COG_TEMPLATE_CHAT, { "Hi", 2, "", 0, false }, "|Question: Hi Answer:" },
+        { COG_TEMPLATE_VQA, { "Hi", 2, "It", 2, false }, "|Question: Hi Short answer: It" },
+        { COG_TEMPLATE_BASE, { "Hi", 2, "It", 2, false }, "|Hi It" },
+        { COG_TEMPLATE_CHAT, { "Hi", 2, NULL, 0, true }, "|Question: Hi" },
+        { COG_TEMPLATE_BASE, { "Hi", 2, NULL, 0, true }, "|Hi" },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cog_buf b = { 0 };
+
+        cog_buf_puts(&b, "|");
+        cog_prompt_text(&b, cases[i].form, &cases[i].last, 1);
+        assert_string_equal(b.data, cases[i].text);
+        cog_buf_fini(&b);
+    }
+}
+
 static void lengths_count_not_terminators(void **state)
 {
-    static const cog_turn turn = { "ab\0cd", 5, NULL, 0 };
+    static const cog_turn turn = { "ab\0cd", 5, NULL, 0, false };
     cog_buf b = { 0 };
 
     cog_prompt_text(&b, COG_TEMPLATE_CHAT, &turn, 1);
@@ -152,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trap_templates_to_the_byte),
         cmocka_unit_test(trap_base_ignores_history),
+        cmocka_unit_test(ends_of_a_prompt),
         cmocka_unit_test(lengths_count_not_terminators),
         cmocka_unit_test(trap_eoi_is_a_language_token),
         cmocka_unit_test(trap_patches_share_a_position),
