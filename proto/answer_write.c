@@ -32,6 +32,15 @@ void cog_answer_metrics_write(cog_buf *out, const cog_answer_metrics *m)
     cog_buf_printf(out, ",\"tokens_per_second\":%.3f}", m->tokens_per_second);
 }
 
+static void write_prompt_logprobs(cog_buf *out, const cog_buf *list)
+{
+    if (!list)
+        return;
+    cog_buf_puts(out, ",\"prompt_logprobs\":[");
+    cog_buf_add(out, list->data, list->len);
+    cog_buf_puts(out, "]");
+}
+
 void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kind,
                       const char *object)
 {
@@ -44,6 +53,7 @@ void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kin
     cog_json_write_string(out, head->fingerprint);
     if (head->image_width)
         cog_buf_printf(out, ",\"image_sizes\":[[%d,%d]]", head->image_width, head->image_height);
+    write_prompt_logprobs(out, head->prompt_logprobs);
     cog_buf_puts(out, ",\"choices\":[");
 }
 
@@ -68,6 +78,7 @@ void cog_answer_finish(cog_buf *out, const cog_answer_choice *c)
         cog_buf_puts(out, ",\"grounding\":");
         cog_buf_add(out, c->grounding.data, c->grounding.len);
     }
+    write_prompt_logprobs(out, c->prompt_logprobs);
     if (c->confidence.len) {
         cog_buf_puts(out, ",\"confidence\":");
         cog_buf_add(out, c->confidence.data, c->confidence.len);

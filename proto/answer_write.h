@@ -15,7 +15,8 @@ typedef struct cog_answer_head {
     const char *id;  /* of the request: without "chatcmpl-" */
     int64_t created; /* Unix seconds */
     const char *model, *fingerprint;
-    int image_width, image_height; /* told where boxes are; 0: not */
+    int image_width, image_height;  /* told where boxes are; 0: not */
+    const cog_buf *prompt_logprobs; /* a list of all choices' prompt's; NULL: none */
     const cog_buf *echo; /* what responses repeat of the request (responses.h); borrowed */
 } cog_answer_head;
 
@@ -48,8 +49,9 @@ typedef struct cog_answer_choice {
     cog_buf logprobs[COG_LOGPROB_COLUMNS]; /* logprob_write.h: a chat's entries are the first */
     double logprob_sum; /* of the n_scored tokens in logprobs, and in those that went out */
     int n_scored;
-    cog_buf confidence;            /* as JSON, when it is finished; empty: not asked for */
-    size_t told_bytes, told_chars; /* of its text that went out, also where it is not kept */
+    cog_buf confidence;             /* as JSON, when it is finished; empty: not asked for */
+    const cog_buf *prompt_logprobs; /* a list of its own prompt's; borrowed; NULL: none */
+    size_t told_bytes, told_chars;  /* of its text that went out, also where it is not kept */
 } cog_answer_choice;
 
 /* "metrics" with a comma before it; nothing for NULL. */

@@ -24,7 +24,7 @@ _Static_assert(COG_CHAT_MAX_MESSAGES == 256 && COG_CHAT_MAX_BATCH == 64,
     INT(max_completion_tokens, 1, COG_PARAMS_MAX_TOKENS),                                          \
         INT(max_tokens, 1, COG_PARAMS_MAX_TOKENS),                                                 \
         { .name = "logprobs", .kind = COG_FIELD_BOOL, .offset = AT(logprobs) },                    \
-        INT(top_logprobs, 0, 20),                                                                  \
+        INT(top_logprobs, 0, 20), INT(prompt_logprobs, -1, 20),                                    \
         COG_CUSTOM_FIELD("template_version", COG_FIELD_STRING,                                     \
                          "'enum':['chat','vqa','base',null]"),                                     \
         COG_CUSTOM_FIELD("chat_template_kwargs", COG_FIELD_OBJECT,                                 \
@@ -156,6 +156,9 @@ static int read_custom(cog_chat *c, cog_api_error *err)
     if (c->top_logprobs && !c->logprobs)
         return cog_api_error_set(err, COG_API_INVALID_VALUE, "top_logprobs",
                                  "Invalid 'top_logprobs': it needs 'logprobs' to be true.");
+    if (c->prompt_logprobs >= -1 && c->params.stream)
+        return cog_api_error_set(err, COG_API_INVALID_VALUE, "prompt_logprobs",
+                                 "Invalid 'prompt_logprobs': it cannot be used with 'stream'.");
     if (cog_chat_form_read(c, err) < 0 || cog_chat_tools_read(c, "tools", "tool_choice", err) < 0 ||
         cog_chat_tools_read(c, "functions", "function_call", err) < 0 ||
         read_modalities(c, err) < 0)
@@ -179,7 +182,7 @@ static int read_ending(cog_chat *c, cog_api_error *err)
 int cog_chat_init(cog_chat *out, const char *body, size_t len, const cog_chat_options *opt,
                   cog_api_error *err)
 {
-    *out = (cog_chat){ .params = cog_params_defaults, .field = "messages" };
+    *out = (cog_chat){ .params = cog_params_defaults, .field = "messages", .prompt_logprobs = -2 };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &cog_chat_fields, err) < 0)
@@ -217,7 +220,7 @@ static int check_batch(const cog_chat *c, int max, cog_api_error *err)
 int cog_chat_batch_init(cog_chat *out, int *n, const char *body, size_t len, int max,
                         const cog_chat_options *opt, cog_api_error *err)
 {
-    *out = (cog_chat){ .params = cog_params_defaults, .field = "messages" };
+    *out = (cog_chat){ .params = cog_params_defaults, .field = "messages", .prompt_logprobs = -2 };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_params_read(&out->params, out->root, 1, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &cog_chat_batch_fields, err) < 0 ||
@@ -242,6 +245,7 @@ int cog_chat_batch_read(cog_chat *out, const cog_chat *batch, int i, const cog_c
                        .form = batch->form,
                        .logprobs = batch->logprobs,
                        .top_logprobs = batch->top_logprobs,
+                       .prompt_logprobs = batch->prompt_logprobs,
                        .grounding = batch->grounding,
                        .continue_final = batch->continue_final,
                        .is_open = batch->is_open };

@@ -69,6 +69,8 @@ typedef struct cog_chat {
     cog_chat_form form;
     bool logprobs;
     int64_t top_logprobs;
+    int64_t prompt_logprobs; /* so many of the likeliest for each token of the prompt, -1: 20;
+                                below: nothing */
     cog_grounding_format grounding; /* how to tell the boxes; with a picture only */
     bool continue_final; /* the last turn's answer has begun, and goes on where it ends */
     bool is_open;        /* the last question is not ended: no answer is asked for */

@@ -33,6 +33,11 @@ static const cog_field fields[] = {
       .use = COG_FIELD_CUSTOM,
       .schema = "'maxLength':0" },
     { .name = "logprobs", .kind = COG_FIELD_INT, .offset = AT(logprobs), .max = 20 },
+    { .name = "prompt_logprobs",
+      .kind = COG_FIELD_INT,
+      .offset = AT(prompt_logprobs),
+      .min = -1,
+      .max = 20 },
     COG_IGNORED_FIELD("metadata"),
     { .name = "add_special_tokens", .kind = COG_FIELD_BOOL, .use = COG_FIELD_REFUSE, .off = 1 },
 };
@@ -133,17 +138,22 @@ static int check(const cog_completion *c, cog_api_error *err)
         return cog_api_error_set(err, COG_API_INTEGER_BELOW, "max_tokens",
                                  "Invalid 'max_tokens': must be above or equal to 1, or 0 "
                                  "together with 'echo'.");
-    if (c->logprobs >= 0 && c->echo)
+    if (c->logprobs >= 0 && c->echo && c->params.stream)
         return cog_api_error_set(err, COG_API_UNSUPPORTED_PARAMETER, "logprobs",
                                  "Unsupported parameter: 'logprobs' is not supported together with "
-                                 "'echo' yet.");
+                                 "'echo' and 'stream'.");
+    if (c->prompt_logprobs >= -1 && c->params.stream)
+        return cog_api_error_set(err, COG_API_INVALID_VALUE, "prompt_logprobs",
+                                 "Invalid 'prompt_logprobs': it cannot be used with 'stream'.");
     return 0;
 }
 
 int cog_completion_init(cog_completion *out, const char *body, size_t len,
                         const cog_completion_options *opt, cog_api_error *err)
 {
-    *out = (cog_completion){ .params = cog_params_defaults, .max_tokens = -1, .logprobs = -1 };
+    *out = (cog_completion){
+        .params = cog_params_defaults, .max_tokens = -1, .logprobs = -1, .prompt_logprobs = -2
+    };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         cog_params_read(&out->params, out->root, opt->max_n, opt->vocab, err) < 0 ||
         cog_fields_read(out, out->root, &cog_completion_fields, err) < 0 || check(out, err) < 0 ||

@@ -41,6 +41,7 @@ typedef struct cog_completion {
     int64_t max_tokens; /* below 0: absent */
     bool echo;          /* the answer begins with the prompt */
     int64_t logprobs;   /* so many of the likeliest are told for each token; below 0: nothing */
+    int64_t prompt_logprobs; /* the same of the prompt's, -1: 20; below: nothing */
     cog_completion_prompt *prompts;
     int n_prompts;   /* 1..max_prompts */
     cog_buf ignored; /* for x-ignored-parameters */

@@ -106,6 +106,37 @@ void cog_logprob_add_row(cog_buf *columns, const cog_logprob_token *token,
     cog_buf_printf(&columns[3], "%zu", offset);
 }
 
+void cog_logprob_add_first(cog_buf *columns, const cog_logprob_token *token)
+{
+    write_name(&columns[0], token);
+    cog_buf_puts(&columns[1], "null");
+    cog_buf_puts(&columns[2], "null");
+    cog_buf_puts(&columns[3], "0");
+}
+
+static void write_ranked(cog_buf *list, const cog_logprob_ranked *r)
+{
+    cog_buf_printf(list, "\"%d\":{\"logprob\":", r->id);
+    write_value(list, r->token.logprob);
+    cog_buf_printf(list, ",\"rank\":%d,\"decoded_token\":\"", r->rank);
+    cog_json_write_text(list, r->token.bytes, r->token.len);
+    cog_buf_puts(list, "\"}");
+}
+
+void cog_logprob_add_ranked(cog_buf *list, const cog_logprob_ranked *self,
+                            const cog_logprob_ranked *top, int n_top)
+{
+    cog_buf_puts(list, list->len ? ",{" : "{");
+    write_ranked(list, self);
+    for (int i = 0; i < n_top; i++) {
+        if (top[i].id == self->id)
+            continue;
+        cog_buf_puts(list, ",");
+        write_ranked(list, &top[i]);
+    }
+    cog_buf_puts(list, "}");
+}
+
 void cog_logprob_write_columns(cog_buf *out, const cog_buf *columns)
 {
     static const char *const names[COG_LOGPROB_COLUMNS] = {

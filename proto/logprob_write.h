@@ -32,8 +32,21 @@ enum { COG_LOGPROB_COLUMNS = 4 };
 void cog_logprob_add_row(cog_buf *columns, const cog_logprob_token *token,
                          const cog_logprob_token *top, int n_top, size_t offset);
 
+/* Adds the first token of a prompt, of which nothing is told. */
+void cog_logprob_add_first(cog_buf *columns, const cog_logprob_token *token);
+
 /* The value of "logprobs": an object with the columns, perhaps empty; null for NULL. */
 void cog_logprob_write_columns(cog_buf *out, const cog_buf *columns);
+
+/* One token of "prompt_logprobs", as vLLM has it: an object with an entry by the id of each. */
+typedef struct cog_logprob_ranked {
+    cog_logprob_token token;
+    int id, rank;
+} cog_logprob_ranked;
+
+/* Adds one more to a list: the token itself, and the likeliest where they are others. */
+void cog_logprob_add_ranked(cog_buf *list, const cog_logprob_ranked *self,
+                            const cog_logprob_ranked *top, int n_top);
 
 /* The value of "confidence": the mean of an answer's n_tokens log-probabilities, whose sum is sum
  * (null for none), and where n_choices > 0 for each text that might have been the answer its

@@ -153,6 +153,7 @@ const cog_openapi_request cog_openapi_requests[] = {
               "uploaded with the same key.',"
               "'grounding':'Needs a picture.',"
               "'top_logprobs':'Needs logprobs.',"
+              "'prompt_logprobs':'Not in a stream.',"
               "'tools':'With tools or functions tool_choice or function_call is none.'}" },
     { .name = "BatchRequest",
       .tables = { &cog_params_fields, &cog_chat_batch_fields },
@@ -168,7 +169,8 @@ const cog_openapi_request cog_openapi_requests[] = {
       .more = ",'x-rules':{" RULES_OF_ALL ","
               "'control':'Token ids of a prompt are of tokens that have a text.',"
               "'prompts':'Not more prompts than the queue has places.',"
-              "'echo':'Not with logprobs.',"
+              "'echo':'With logprobs not in a stream.',"
+              "'prompt_logprobs':'Not in a stream.',"
               "'max_tokens':'0 only with echo.'}" },
     { .name = "ResponseRequest",
       .tables = { &cog_params_fields, &cog_responses_fields },
@@ -268,7 +270,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'object':{'const':'chat.completion'},'created':@Count,'model':{'type':'string'},"
       "'system_fingerprint':{'type':'string'},'image_sizes':{'type':'array',"
       "'items':{'type':'array','items':@Count}},'choices':{'type':'array',"
-      "'items':@ChatChoice},'usage':{'anyOf':[@Usage,{'type':'null'}]},'metrics':@Metrics}}" },
+      "'items':@ChatChoice},'usage':{'anyOf':[@Usage,{'type':'null'}]},'metrics':@Metrics,"
+      "'prompt_logprobs':@PromptLogprobs}}" },
     { "ChatChoice",
       "{'type':'object','required':['index','message','logprobs','finish_reason',"
       "'stop_reason'],'properties':{'index':@Count,'message':@Answer,"
@@ -287,7 +290,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'logprobs':{'anyOf':[@Logprobs,{'type':'null'}]},'finish_reason':{'enum':['stop',"
       "'length']},'stop_reason':{'type':['string','integer','null']},'image_sizes':{"
       "'type':'array','items':{'type':'array','items':@Count}},"
-      "'grounding':{'type':'array','items':@Grounding},'confidence':@Confidence}}" },
+      "'grounding':{'type':'array','items':@Grounding},'prompt_logprobs':@"
+      "PromptLogprobs,'confidence':@Confidence}}" },
     { "FailedChoice",
       "{'type':'object','required':['index','message','logprobs','finish_reason',"
       "'stop_reason','error'],'properties':{'index':@Count,'message':{'type':'object',"
@@ -329,7 +333,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'stop_reason'],'properties':{'index':@Count,'text':{'type':'string'},"
       "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},"
       "'finish_reason':{'enum':['stop','length']},"
-      "'stop_reason':{'type':['string','integer','null']},'confidence':@Confidence}}" },
+      "'stop_reason':{'type':['string','integer','null']},'confidence':@Confidence,"
+      "'prompt_logprobs':@PromptLogprobs}}" },
     { "CompletionChunk",
       "{'type':'object','required':['id','object','created','model','system_fingerprint',"
       "'choices'],'properties':{'id':{'type':'string'},"
@@ -425,6 +430,11 @@ const cog_openapi_schema cog_openapi_schemas[] = {
     { "Box", "{'type':'object','required':['x0','y0','x1','y1'],"
              "'properties':{'x0':{'type':'number','minimum':0},'y0':{'type':'number','minimum':0},"
              "'x1':{'type':'number','minimum':0},'y1':{'type':'number','minimum':0}}}" },
+    { "PromptLogprobs",
+      "{'type':'array','items':{'type':['object','null'],'additionalProperties':{'type':'object',"
+      "'required':['logprob','rank','decoded_token'],'properties':{'logprob':{'type':'number',"
+      "'maximum':0},'rank':{'type':'integer','minimum':1},"
+      "'decoded_token':{'type':'string'}}}}}" },
     { "Confidence",
       "{'type':'object','required':['mean_logprob'],'properties':{'mean_logprob':{'type':["
       "'number','null'],'maximum':0},'choices':{'type':'array','items':{'type':'object',"
@@ -445,8 +455,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
     { "LogprobColumns",
       "{'type':'object','required':['tokens','token_logprobs','top_logprobs','text_offset'],"
       "'properties':{'tokens':{'type':'array','items':{'type':'string'}},"
-      "'token_logprobs':{'type':'array','items':{'type':'number','maximum':0}},"
-      "'top_logprobs':{'type':'array','items':{'type':'object',"
+      "'token_logprobs':{'type':'array','items':{'type':['number','null'],'maximum':0}},"
+      "'top_logprobs':{'type':'array','items':{'type':['object','null'],"
       "'additionalProperties':{'type':'number','maximum':0}}},"
       "'text_offset':{'type':'array','items':@Count}}}" },
     { "Usage", "{'type':'object','required':['prompt_tokens','completion_tokens','total_tokens',"

@@ -55,6 +55,7 @@ static const cog_field fields[] = {
     COG_CUSTOM_FIELD("tools", COG_FIELD_ARRAY, ""),
     COG_CUSTOM_FIELD("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),
     COG_REFUSED_FIELD("background", COG_FIELD_BOOL, 0),
+    COG_REFUSED_FIELD("prompt_logprobs", COG_FIELD_INT, COG_NO_HARMLESS_VALUE),
     COG_REFUSED_FIELD("previous_response_id", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
     COG_REFUSED_FIELD("conversation", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
     COG_REFUSED_FIELD("prompt", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
@@ -232,7 +233,7 @@ static void repeat_all(cog_buf *echo, const cog_chat *c)
 int cog_responses_init(cog_chat *out, cog_buf *echo, const char *body, size_t len,
                        const cog_chat_options *opt, cog_api_error *err)
 {
-    *out = (cog_chat){ .params = cog_params_defaults, .field = "input" };
+    *out = (cog_chat){ .params = cog_params_defaults, .field = "input", .prompt_logprobs = -2 };
     if (cog_json_body_parse(&out->root, &out->scan, body, len, opt->nonce, err) < 0 ||
         refuse_state(out->root, err) < 0 ||
         cog_params_read(&out->params, out->root, 1, opt->vocab, err) < 0 ||

@@ -24,6 +24,7 @@ int cog_chat_job_take(cog_generate_job *j, const cog_params *p)
     j->requests[0]->continues_prompt = c->is_open || c->turns[c->n_turns - 1].answer.len > 0;
     j->requests[0]->logprobs = j->has_logprobs = c->logprobs;
     j->requests[0]->n_top = (int)c->top_logprobs;
+    cog_generate_ask_prompt(j, 0, c->prompt_logprobs, -1);
     return cog_generate_take_params(j, p);
 }
 

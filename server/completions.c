@@ -2,6 +2,7 @@
  * proto/completion_write.h's, the rest of its life generate.h's. */
 #include "base/alloc.h"
 #include "base/err.h"
+#include "base/utf8.h"
 #include "proto/completion.h"
 #include "proto/completion_write.h"
 #include "server/generate.h"
@@ -80,6 +81,9 @@ static int make_prompts(cog_generate_job *j, const cog_completion *c, int64_t wa
         r->continues_prompt = r->prompt.n_tokens > 1;
         r->logprobs = j->has_logprobs;
         r->n_top = j->has_logprobs ? (int)c->logprobs : 0;
+        cog_generate_ask_prompt(j, i, c->prompt_logprobs, c->echo ? c->logprobs : -1);
+        if (r->score_prompt && cog_completion_max_tokens(c) == 0)
+            r->max_tokens = 0;
     }
     return 0;
 }
@@ -95,6 +99,7 @@ static void echo(cog_generate_job *j, const cog_completion *c)
             cog_buf_add(text, p->text, p->text_len);
         else
             cog_engine_detokenize(text, j->x->server->engine, p->tokens, p->n_tokens);
+        j->choices[i].told_chars = cog_utf8_count(text->data, text->len);
     }
 }
 
@@ -124,7 +129,7 @@ static int understand(cog_generate_job *j)
     if (c->echo)
         echo(j, c);
     if (wanted == 0) {
-        j->is_known = true;
+        j->is_known = !j->requests[0]->score_prompt;
         j->has_metrics = false;
     }
     j->ignored = c->ignored;

@@ -221,6 +221,7 @@ static cog_generate_job *make_job(cog_exchange *x, const cog_generate_form *form
 
     j->x = x;
     j->form = form;
+    j->n_prompt_top = j->n_echo_top = -1;
     j->work.data = j;
     atomic_init(&j->is_abandoned, false);
     atomic_init(&j->decode.is_abandoned, false);
@@ -306,6 +307,10 @@ static void free_job(cog_generate_job *j)
     for (int i = 0; j->candidate_logprobs && i < j->n_requests; i++)
         cog_free(j->candidate_logprobs[i]);
     cog_free(j->candidate_logprobs);
+    for (int i = 0; j->prompt_logprobs && i < j->n_requests; i++)
+        cog_buf_fini(&j->prompt_logprobs[i]);
+    cog_free(j->prompt_logprobs);
+    cog_free(j->prompt_chars);
     for (int i = 0; i < j->n_candidates; i++)
         cog_free(j->candidate[i]);
     cog_free(j->candidate);

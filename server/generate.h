@@ -86,7 +86,11 @@ struct cog_generate_job {
     bool stream, include_usage, continuous_usage;
     bool has_metrics;  /* the answer has them */
     bool has_logprobs; /* and these */
-    char **candidate;  /* [n_candidates], owned: the texts whose probability is told; none: 0 */
+    int n_prompt_top;  /* of the prompt's tokens' likeliest, so many are told; below 0: nothing */
+    int n_echo_top;    /* the same in the columns of completions that repeat their prompt */
+    cog_buf *prompt_logprobs; /* [n_requests], owned, lists (logprob_write.h); NULL: nothing yet */
+    size_t *prompt_chars;     /* [n_requests], owned: characters of prompts in columns */
+    char **candidate; /* [n_candidates], owned: the texts whose probability is told; none: 0 */
     int n_candidates;
     double **candidate_logprobs; /* [n_requests] of [n_candidates], owned; NULL until they come */
     const char *request_id;      /* from the body, checked; the route's. NULL: none */
@@ -190,6 +194,11 @@ void cog_generate_answer_known(cog_generate_job *j);
  * the event's (proto/logprob_write.h). */
 void cog_generate_add_logprobs(cog_answer_choice *c, const cog_generate_job *j,
                                const cog_event *ev);
+
+/* Worker: the prompt of this one of the requests, which has it, is scored for either of the two. */
+void cog_generate_ask_prompt(cog_generate_job *j, int of, int64_t n_prompt_top, int64_t n_echo_top);
+/* Loop: the event that tells of a prompt. */
+void cog_generate_on_prompt(cog_generate_job *j, const cog_event *ev);
 
 /* generate_confidence.c. Worker: the requests ask for the probability of each of the texts; where
  * there are too many, or one has no room, for that of none. */

@@ -38,7 +38,7 @@ static void take_back(cog_request *r)
 
 void cog_generate_ask_candidates(cog_generate_job *j, char *const *text, int n)
 {
-    bool has_room = n <= COG_MAX_CANDIDATES;
+    bool has_room = n <= COG_MAX_CANDIDATES && j->requests[0]->max_tokens > 0;
 
     for (int i = 0; has_room && i < j->n_requests; i++)
         has_room = ask(j->requests[i], j->x->server->engine, text, n);

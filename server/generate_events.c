@@ -27,6 +27,9 @@ static cog_answer_head head_of(const cog_generate_job *j)
                               .fingerprint = cog_status_fingerprint(s),
                               .image_width = has_boxes ? j->boxes.width : 0,
                               .image_height = has_boxes ? j->boxes.height : 0,
+                              .prompt_logprobs = j->n_prompt_top >= 0 && !j->form->has_columns
+                                                     ? &j->prompt_logprobs[0]
+                                                     : NULL,
                               .echo = &j->echo };
 }
 
@@ -134,6 +137,8 @@ static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
     find_boxes(j, c);
     if (j->has_logprobs)
         cog_generate_write_confidence(j, choice);
+    if (j->n_prompt_top >= 0 && (j->form->has_columns || j->whole))
+        c->prompt_logprobs = &j->prompt_logprobs[choice / j->n];
     if (!j->stream || is_finish_late(j))
         return;
     cog_generate_begin_stream(j);
@@ -310,6 +315,8 @@ void cog_generate_on_event(cog_exchange *x, const cog_event *ev)
         on_text(j, choice, ev);
     else if (ev->type == COG_EVENT_FINISH)
         on_finish(j, choice, ev);
+    else if (ev->type == COG_EVENT_PROMPT)
+        cog_generate_on_prompt(j, ev);
     else if (ev->type == COG_EVENT_CANDIDATES)
         cog_generate_on_candidates(j, ev);
 }

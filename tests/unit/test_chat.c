@@ -234,7 +234,8 @@ static void refused_fields(void **state)
         { "continue_final_message", "false", NULL },
         { "continue_final_message", "true", value_ }, /* the last message is a user's */
         { "echo", "true", no },
-        { "prompt_logprobs", "0", no },
+        { "prompt_logprobs", "20", NULL },
+        { "prompt_logprobs", "-2", low_int },
         { "return_token_ids", "true", no },
         { "use_beam_search", "true", no },
         { "best_of", "1", NULL },
