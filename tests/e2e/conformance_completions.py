@@ -1,7 +1,8 @@
 """What the API promises about completions: conformance_completions.py COGWHEEL DEMO-MODEL. Prints TAP.
 
-line 8 (model), 10 (streams), 11 (order), 33 (ids)
+line 8 (model), 10 (streams: a_thousand_seeds_stream_as_they_are_whole), 11 (order), 33 (ids)
 """
+import concurrent.futures
 import json
 import os
 import sys
@@ -137,6 +138,27 @@ def a_stream_says_what_the_whole_does(server):
                 assert usage[name] == whole['usage'][name], (usage, whole)
 
 
+def a_thousand_seeds_stream_as_they_are_whole(server):
+    """Hot, so that tokens of parts of characters come; with stop strings that lie across tokens."""
+    def ask(seed):
+        body = {'prompt': QUESTIONS[seed % len(QUESTIONS)], 'max_tokens': 14, 'seed': seed,
+                'temperature': 2, 'ignore_eos': True}
+        plain = texts(complete(server, **body))[0]
+        if seed % 2 and len(plain) > 6: # what is there, from the middle on
+            body['stop'] = [plain[len(plain) // 2:][:2 + seed % 3], 'xyz']
+        whole = complete(server, **body)['choices'][0]
+        joined, finishes, _ = stream(server, **body)
+        assert joined == [whole['text']], (body, joined, whole)
+        assert finishes == {0: whole['finish_reason']}, (body, finishes)
+        assert 'stop' not in body or (plain.startswith(whole['text']) and whole['text'] != plain)
+        return 'stop' in body, not plain.isascii()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(ask, range(1000)))
+    assert sum(stopped for stopped, _ in seen) > 400, seen
+    assert sum(wide for _, wide in seen) > 50, seen
+
+
 def check_columns(text, columns, n_top):
     """They are of one length; each token begins where it says, and is among those told for it."""
     assert set(columns) == {'tokens', 'token_logprobs', 'top_logprobs', 'text_offset'}, columns
@@ -251,7 +273,8 @@ def counted_as_one_request(server):
 
 
 TESTS = [a_chat_is_a_completion_of_its_text, a_chat_goes_on_as_its_text_does, several_are_as_each_alone,
-         a_stream_says_what_the_whole_does, tokens_tell_how_likely_they_were,
+         a_stream_says_what_the_whole_does,
+         a_thousand_seeds_stream_as_they_are_whole, tokens_tell_how_likely_they_were,
          an_echo_is_the_prompt, default_and_limits,
          ids_out_of_range, counted_as_one_request]
 tap.need_model(MODEL)
