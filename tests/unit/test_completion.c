@@ -6,6 +6,7 @@
 #include "proto/completion_write.h"
 
 #include <stdio.h>
+#include <math.h>
 #include <string.h>
 
 enum { VOCAB = 1000 };
@@ -274,6 +275,77 @@ static void how_likely_tokens_were(void **state)
     cog_buf_fini(&out);
 }
 
+static const cog_logprob_ranked at[] = { { { "a\"", 2, -0.5 }, 7, 1 },
+                                         { { "\xc3", 1, -INFINITY }, 8, 900 },
+                                         { { "b", 1, -1 }, 9, 2 } };
+
+/* Of the first token nothing is told; a token stands once beside the likeliest. */
+static void how_likely_prompts_were(void **state)
+{
+    const cog_answer_usage usage = { 0 };
+    cog_answer_choice choice = { .finish = "length", .has_logprobs = true };
+    cog_answer_head with = head;
+    cog_buf list = { 0 }, out = { 0 };
+
+    cog_logprob_add_first(choice.logprobs, &at[0].token);
+    cog_logprob_add_row(choice.logprobs, &at[2].token, NULL, 0, 2);
+    cog_buf_puts(&list, "null");
+    cog_logprob_add_ranked(&list, &at[0], at, 1);
+    cog_logprob_add_ranked(&list, &at[1], at, 0);
+    cog_logprob_add_ranked(&list, &at[2], at, 1);
+    choice.prompt_logprobs = &list;
+    cog_completion_write(&out, &head, &choice, 1, &usage);
+    assert_non_null(strstr(out.data, "{\"tokens\":[\"a\\\"\",\"b\"],\"token_logprobs\":[null,-1],"
+                                     "\"top_logprobs\":[null,{\"b\":-1}],\"text_offset\":[0,2]}"));
+#define LIST                                                                                    \
+    "\"prompt_logprobs\":[null,{\"7\":{\"logprob\":-0.5,\"rank\":1,"                            \
+    "\"decoded_token\":\"a\\\"\"}},{\"8\":{\"logprob\":-9999,\"rank\":900,"                     \
+    "\"decoded_token\":\"\xef\xbf\xbd\"}},{\"9\":{\"logprob\":-1,\"rank\":2,\"decoded_token\":" \
+    "\"b\"},"                                                                                   \
+    "\"7\":{\"logprob\":-0.5,\"rank\":1,\"decoded_token\":\"a\\\"\"}}]"
+    assert_non_null(strstr(out.data, "\"stop_reason\":null," LIST "}],"));
+    cog_buf_clear(&out);
+    choice.prompt_logprobs = NULL;
+    with.prompt_logprobs = &list;
+    cog_completion_write(&out, &with, &choice, 1, &usage);
+    assert_non_null(strstr(out.data, "," LIST ",\"choices\":["));
+    for (int i = 0; i < COG_LOGPROB_COLUMNS; i++)
+        cog_buf_fini(&choice.logprobs[i]);
+    cog_buf_fini(&list);
+    cog_buf_fini(&out);
+}
+
+static void expect_confidence(double sum, int n_tokens, const double *logprob, int n,
+                              const char *want)
+{
+    char *const texts[] = { "y\"", "n" };
+    cog_buf out = { 0 };
+
+    cog_logprob_write_confidence(&out, sum, n_tokens, texts, logprob, n);
+    assert_string_equal(out.data, want);
+    cog_buf_fini(&out);
+}
+
+/* Shares of what little there is; equal ones where no text has a likelihood at all. */
+static void shares_add_up(void **state)
+{
+    expect_confidence(-3, 4, NULL, 0, "{\"mean_logprob\":-0.75}");
+    expect_confidence(0, 0, (const double[]){ -2 }, 1,
+                      "{\"mean_logprob\":null,\"choices\":[{\"text\":\"y\\\"\",\"logprob\":-2,"
+                      "\"probability\":1}]}");
+    expect_confidence(-1, 1, (const double[]){ -5000, -5000 + log(3) }, 2,
+                      "{\"mean_logprob\":-1,\"choices\":[{\"text\":\"y\\\"\",\"logprob\":-5000,"
+                      "\"probability\":0.25},{\"text\":\"n\",\"logprob\":-4998.90139,"
+                      "\"probability\":0.75}]}");
+    expect_confidence(-1, 1, (const double[]){ -INFINITY, -1 }, 2,
+                      "{\"mean_logprob\":-1,\"choices\":[{\"text\":\"y\\\"\",\"logprob\":-9999,"
+                      "\"probability\":0},{\"text\":\"n\",\"logprob\":-1,\"probability\":1}]}");
+    expect_confidence(-1, 1, (const double[]){ -INFINITY, -INFINITY }, 2,
+                      "{\"mean_logprob\":-1,\"choices\":[{\"text\":\"y\\\"\",\"logprob\":-9999,"
+                      "\"probability\":0.5},{\"text\":\"n\",\"logprob\":-9999,"
+                      "\"probability\":0.5}]}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +356,8 @@ int main(void)
         cmocka_unit_test(whole),
         cmocka_unit_test(streamed),
         cmocka_unit_test(how_likely_tokens_were),
+        cmocka_unit_test(how_likely_prompts_were),
+        cmocka_unit_test(shares_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
