@@ -440,6 +440,15 @@ await run({
       for (const name of Object.keys(usage)) usage[name] += alone.usage[name];
     }
     assert.deepEqual({ ...whole.usage, ...usage }, whole.usage);
+    const encoded = async () => {
+      const text = await (await fetch(`${DEMO_URL}/metrics`)).text();
+      return Number(text.match(/^cogwheel_images_encoded_total(?:{.*})? (\d+)$/m)[1]);
+    };
+    const before = await encoded();
+    const same = { ...ask(cases[1]), cache_salt: 'a batch', messages: Array(4).fill(ask(cases[1]).messages) };
+    const { choices } = await demo.post('/chat/completions/batch', { body: same });
+    assert.deepEqual(choices.map((x) => x.message.content), Array(4).fill(cases[1].greedy));
+    assert.equal(await encoded(), before + 1, 'a picture was looked at more than once');
     await refused(demo.post('/chat/completions/batch', { body: { ...body, messages: [] } }), OpenAI.BadRequestError, 400,
                   'empty_array', 'messages');
   },

@@ -1,15 +1,18 @@
-/* A chat-completion request: understood or refused, what comes out is within the API's ranges. The
- * last byte chooses the options; a byte 0x01 in the body stands for 4096 characters of base64. */
+/* A request of a chat, of several, or of a response: understood or refused, what comes out is
+ * within the API's ranges, and what is repeated of it is JSON. The last byte chooses the options
+ * and which it is; a byte 0x01 in the body stands for 4096 characters of base64. */
 #include "tests/fuzz/fuzz_json.h"
 
 #include "base/alloc.h"
 #include "base/utf8.h"
 #include "proto/chat.h"
+#include "proto/responses.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
-enum { MAX_PICTURE = 3000 };
+enum { MAX_PICTURE = 3000, AS_RESPONSE = 2, AS_BATCH = 4 };
 
 static const char *const words[] = {
     "{}",
@@ -114,6 +117,19 @@ static const char *const words[] = {
     "\"name\":\"n\"",
     "\"detail\":\"low\"",
     "\"refusal\":null",
+    "\"input\":\"a\"",
+    "\"input\":[{\"role\":\"user\",\"content\":\"a\"}]",
+    "\"type\":\"message\"",
+    "\"instructions\":\"b\"",
+    "\"max_output_tokens\":1",
+    "\"include\":[\"message.output_text.logprobs\"]",
+    "\"metadata\":{\"a\":\"b\"}",
+    "\"metadata\":{\"url\":\"data:,\x01\"}",
+    "\"text\":{\"format\":{\"type\":\"json_object\"}}",
+    "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"a\",\"schema\":{}}}",
+    "\"previous_response_id\":\"a\"",
+    "\"truncation\":\"disabled\"",
+    "\"messages\":[[{\"role\":\"user\",\"content\":\"a\"}]]",
 };
 
 static void check_text(const cog_buf *b)
@@ -234,6 +250,92 @@ static void check_spaced(const cog_buf *body, const cog_chat_options *opt, int r
     cog_buf_fini(&spaced);
 }
 
+static void check_chat(const cog_chat *c, const cog_chat_options *opt)
+{
+    check_numbers(c, opt);
+    check_strings(c);
+    check_tokens(c, opt);
+    check_turns(c);
+    check_picture(c);
+}
+
+/* Members with a comma before each, and nothing of how pictures were lifted. */
+static void check_echo(const cog_buf *echo, const cog_chat_options *opt)
+{
+    cog_buf object = { 0 };
+    json_t *root;
+
+    REQUIRE(echo->len > 1 && echo->data[0] == ',');
+    cog_buf_puts(&object, "{");
+    cog_buf_add(&object, echo->data + 1, echo->len - 1);
+    cog_buf_puts(&object, "}");
+    root = json_loadb(object.data, object.len, JSON_REJECT_DUPLICATES, NULL);
+    REQUIRE_SAY(root, "%s", object.data);
+    REQUIRE(!strstr(object.data, opt->nonce));
+    json_decref(root);
+    cog_buf_fini(&object);
+}
+
+static void check_one(const cog_buf *body, const cog_chat_options *opt, bool is_spaced)
+{
+    cog_api_error err = { 0 };
+    cog_chat c;
+    int rc = cog_chat_init(&c, body->data, body->len, opt, &err);
+
+    if (rc < 0) {
+        fuzz_check_api_error(&err);
+    } else {
+        REQUIRE(rc == 0 && err.code == COG_API_NONE);
+        check_chat(&c, opt);
+    }
+    cog_chat_fini(&c);
+    if (is_spaced)
+        check_spaced(body, opt, rc, &err);
+}
+
+static void check_response(const cog_buf *body, const cog_chat_options *opt)
+{
+    cog_chat_options one = *opt;
+    cog_api_error err = { 0 };
+    cog_buf echo = { 0 };
+    cog_chat c;
+
+    one.max_n = 1;
+    if (cog_responses_init(&c, &echo, body->data, body->len, &one, &err) < 0) {
+        fuzz_check_api_error(&err);
+    } else {
+        check_chat(&c, &one);
+        check_echo(&echo, &one);
+    }
+    cog_buf_fini(&echo);
+    cog_chat_fini(&c);
+}
+
+static void check_batch(const cog_buf *body, const cog_chat_options *opt)
+{
+    cog_api_error err = { 0 };
+    cog_chat batch;
+    int n = 0;
+
+    if (cog_chat_batch_init(&batch, &n, body->data, body->len, 4, opt, &err) < 0)
+        fuzz_check_api_error(&err);
+    else
+        REQUIRE(n >= 1 && n <= 4 && batch.params.n == 1 && batch.n_turns == 0);
+    for (int i = 0; i < n; i++) {
+        cog_chat c;
+
+        err = (cog_api_error){ 0 };
+        if (cog_chat_batch_read(&c, &batch, i, opt, &err) < 0) {
+            fuzz_check_api_error(&err);
+        } else {
+            check_turns(&c);
+            check_picture(&c);
+        }
+        cog_chat_fini(&c);
+    }
+    cog_chat_fini(&batch);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     fuzz_tail tail = { bytes, len };
@@ -245,23 +347,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
                              .image_policy_last = flags & 2,
                              .strict = flags & 4 };
     cog_buf body = fuzz_expand(bytes, tail.len, 1, 'A', 4096);
-    cog_api_error err = { 0 };
-    cog_chat c;
-    int rc = cog_chat_init(&c, body.data, body.len, &opt, &err);
 
-    if (rc < 0) {
-        fuzz_check_api_error(&err);
-    } else {
-        REQUIRE(rc == 0 && err.code == COG_API_NONE);
-        check_numbers(&c, &opt);
-        check_strings(&c);
-        check_tokens(&c, &opt);
-        check_turns(&c);
-        check_picture(&c);
-    }
-    cog_chat_fini(&c);
-    if (flags & 8)
-        check_spaced(&body, &opt, rc, &err);
+    if (flags >> 5 == AS_RESPONSE)
+        check_response(&body, &opt);
+    else if (flags >> 5 == AS_BATCH)
+        check_batch(&body, &opt);
+    else
+        check_one(&body, &opt, flags & 8);
     cog_buf_fini(&body);
     return 0;
 }

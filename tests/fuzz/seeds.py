@@ -91,6 +91,24 @@ def completions():
     seed('completion', b'{"prompt":"data:\x01"}\x02')
 
 
+def others(picture):
+    """Requests that are chats in other words: see flags in fuzz_chat.c."""
+    item = {'type': 'message', 'role': 'assistant', 'id': 'm', 'status': 'completed',
+            'content': [{'type': 'output_text', 'text': 'b', 'annotations': [], 'logprobs': []}]}
+    asked = messages(('user', [{'type': 'input_text', 'text': 'a'},
+                               {'type': 'input_image', 'image_url': picture, 'detail': 'auto'}]))
+    form = {'type': 'json_schema', 'name': 'a', 'schema': {'type': 'integer'}, 'strict': True}
+    for body in ({'input': 'hi'}, {'input': asked + [item] + messages(('user', 'c')), 'instructions': 'be'},
+                 {'input': 'a', 'text': {'format': form}, 'metadata': {'k': 'v'}, 'max_output_tokens': 9,
+                  'include': ['message.output_text.logprobs'], 'top_logprobs': 2, 'temperature': 0.5, 'top_p': 1,
+                  'tool_choice': 'none', 'truncation': 'disabled', 'user': 'u', 'store': True},
+                 {'input': 'a', 'previous_response_id': 'r'}, {'input': 'a', 'text': {'format': {'type': 'text'}}}):
+        seed('chat', json.dumps(body).encode() + bytes((0x40,)))
+    for body in ({'messages': [asked, 5, messages(('user', 'b'))], 'grounding': True, 'max_tokens': 3},
+                 {'messages': [[], messages(('assistant', 'b'))], 'logprobs': True}, {'messages': []}):
+        seed('chat', json.dumps(body).encode() + bytes((0x80,)))
+
+
 def chats():
     picture = 'data:image/png;base64,' + base64.b64encode(b'FAKE').decode()
     part = {'type': 'image_url', 'image_url': {'url': picture}}
@@ -120,6 +138,7 @@ def chats():
         for flags in 8, 15:
             seed('chat', json.dumps(body).encode() + bytes((flags,)))
         seed('json_scan', json.dumps(body))
+    others(picture)
     long = b'{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,\x01"}}]}]}'
     seed('chat', long + b'\x08')
     for body in (long, b'["data:\x01\\/\\/\x01", "data:\x01\\n", {"data:\x01": "data:\x01"}]',
