@@ -87,6 +87,8 @@ static int tokenize_chat(tokens_job *j, const cog_tokenize *t)
 
     opt.strict = false; /* the fields of this address are none of a chat's */
     rc = cog_chat_init(&chat, x->body.data, x->body.len, &opt, &j->err);
+    if (rc == 0) /* a field that is wrong comes before the model's name, as everywhere */
+        rc = cog_chat_prompt_check_model(&s->cfg, t->model, &j->err);
     if (rc == 0)
         rc = cog_chat_prompt_build(&prompt, s, &chat, x->id, &j->err);
     if (rc == 0)
@@ -127,11 +129,10 @@ static void tokenize(cog_work *w)
 
     if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) == 0 &&
         cog_tokenize_init(&t, x->body.data ? x->body.data : "", x->body.len, j->nonce,
-                          s->cfg.strict_parameters, &j->err) == 0 &&
-        cog_chat_prompt_check_model(&s->cfg, t.model, &j->err) == 0) {
+                          s->cfg.strict_parameters, &j->err) == 0) {
         if (t.has_messages)
             tokenize_chat(j, &t);
-        else
+        else if (cog_chat_prompt_check_model(&s->cfg, t.model, &j->err) == 0)
             tokenize_text(j, &t);
     }
     j->ignored = t.ignored;

@@ -122,6 +122,10 @@ static void what_all_addresses_check(void **state)
         assert_string_equal(response_header(&r, "Allow"), "POST");
         expect_error(r, 405, "method_not_allowed", "");
     }
+    expect_error(client_post(f->address, "/tokenize",
+                             "{\"model\":\"none\",\"messages\":[{\"role\":\"user\",\"content\":"
+                             "\"x\"}],\"temperature\":3}"),
+                 400, "decimal_above_max_value", "temperature");
     r = client_post(f->address, "/tokenize", "{\"prompt\":\"x\",\"frobnicate\":1}");
     assert_string_equal(response_header(&r, "x-ignored-parameters"), "frobnicate");
     response_fini(&r);
