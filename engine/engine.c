@@ -20,14 +20,19 @@ enum {
     LANE_WAIT_NS = 1000000,    /* between looks at a device that works on pictures alone */
 };
 
-typedef enum message_kind { MESSAGE_SUBMIT, MESSAGE_CANCEL, MESSAGE_CLOSE } message_kind;
+typedef enum message_kind {
+    MESSAGE_SUBMIT,
+    MESSAGE_CANCEL,
+    MESSAGE_UNPIN,
+    MESSAGE_CLOSE,
+} message_kind;
 
 typedef struct message {
     cog_link link;
     message_kind kind;
     cog_request *req;     /* SUBMIT: owned */
     uint64_t accepted_ns; /* SUBMIT */
-    uint64_t id;          /* CANCEL */
+    uint64_t id;          /* CANCEL, UNPIN */
 } message;
 
 const cog_engine_config cog_engine_defaults = {
@@ -68,6 +73,19 @@ cog_event *cog_engine_wait_events(cog_engine *e, uint64_t timeout_ns)
 
 /* ------------------------------------------------------------------ the thread */
 
+static void unpin(cog_engine *e, uint64_t pin)
+{
+    for (cog_job *j = e->jobs; j; j = j->next) {
+        if (j->req->pin != pin)
+            continue;
+        for (int i = 0; i < j->n_seqs; i++)
+            j->seq[i].sched.pin = 0;
+        for (int i = 0; i < j->req->n_candidates; i++)
+            j->scorer[i].sched.pin = 0;
+    }
+    cog_kv_unpin(&e->sched.kv, pin);
+}
+
 static void handle(cog_engine *e, message *m, cog_engine_phase phase)
 {
     switch (m->kind) {
@@ -83,6 +101,9 @@ static void handle(cog_engine *e, message *m, cog_engine_phase phase)
                 break;
             }
         }
+        break;
+    case MESSAGE_UNPIN:
+        unpin(e, m->id);
         break;
     case MESSAGE_CLOSE:
         e->closing = true;
@@ -456,4 +477,9 @@ int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err)
 void cog_engine_cancel(cog_engine *e, uint64_t id)
 {
     send(e, MESSAGE_CANCEL, NULL, id);
+}
+
+void cog_engine_unpin(cog_engine *e, uint64_t pin)
+{
+    send(e, MESSAGE_UNPIN, NULL, pin);
 }

@@ -189,6 +189,7 @@ typedef struct cog_engine_stats {
     int waiting, running; /* requests; waiting: accepted and without rows so far */
     int in_stage[COG_N_STAGES];
     int blocks_free, blocks_used, blocks_cached; /* KV pages; cached: nobody's, and can be had */
+    int blocks_pinned;                           /* of those cached; see cog_request.pin */
     int features;                                /* encoded pictures held for live requests */
     int features_cached;                         /* and for none */
     uint64_t steps, language_rows, vision_rows, tokens; /* since the start */
@@ -331,8 +332,10 @@ typedef struct cog_request {
     cog_sha256 salt;      /* caches are shared only between requests of equal salt */
     bool no_cache;        /* neither takes from the caches nor leaves anything there; its choices
                              share their prompt all the same */
-    uint64_t tenant;      /* whose turn it uses: tenants are served evenly */
-    int priority;         /* -100..100, smaller first */
+    uint64_t pin; /* keeps the keys and values of its picture for longer than those of others, until
+                     cog_engine_unpin, but no request waits for it; 0: not. Not with no_cache */
+    uint64_t tenant; /* whose turn it uses: tenants are served evenly */
+    int priority;    /* -100..100, smaller first */
     /* The text goes on where the prompt's ends: a space before its first word is kept. */
     bool continues_prompt;
 } cog_request;
@@ -352,6 +355,8 @@ int cog_request_room(const cog_prompt *p, const cog_engine_info *info);
 int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err);
 /* Any thread. The request ends with COG_ECANCELED soon; unknown ids are ignored. */
 void cog_engine_cancel(cog_engine *e, uint64_t id);
+/* Any thread: nothing is kept for that pin any more, nor for requests under way that have it. */
+void cog_engine_unpin(cog_engine *e, uint64_t pin);
 
 typedef enum cog_event_type {
     COG_EVENT_PROMPT,     /* the next tokens of the prompt's text were scored; in order, all of them

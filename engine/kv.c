@@ -9,9 +9,12 @@ void cog_kv_init(cog_kv *kv, int n_blocks, int block, bool keeps_prefixes)
     *kv = (cog_kv){ .block = block, .n_blocks = n_blocks, .n_free = n_blocks };
     kv->free_list = cog_array(int32_t, (size_t)n_blocks);
     kv->refs = cog_array(int32_t, (size_t)n_blocks);
-    kv->older = cog_array(int32_t, (size_t)n_blocks + 1);
-    kv->newer = cog_array(int32_t, (size_t)n_blocks + 1);
-    kv->older[n_blocks] = kv->newer[n_blocks] = n_blocks;
+    kv->max_pinned = n_blocks / 2;
+    kv->pin = cog_array(uint64_t, (size_t)n_blocks);
+    kv->older = cog_array(int32_t, (size_t)n_blocks + 2);
+    kv->newer = cog_array(int32_t, (size_t)n_blocks + 2);
+    for (int head = n_blocks; head < n_blocks + 2; head++)
+        kv->older[head] = kv->newer[head] = head;
     cog_prefix_init(&kv->index, keeps_prefixes ? n_blocks : 0);
     for (int i = 0; i < n_blocks; i++)
         kv->free_list[i] = n_blocks - 1 - i; /* page 0 is handed out first */
@@ -21,6 +24,7 @@ void cog_kv_fini(cog_kv *kv)
 {
     cog_free(kv->free_list);
     cog_free(kv->refs);
+    cog_free(kv->pin);
     cog_free(kv->older);
     cog_free(kv->newer);
     cog_prefix_fini(&kv->index);
@@ -46,15 +50,16 @@ void cog_block_table_fini(cog_block_table *t)
     *t = (cog_block_table){ 0 };
 }
 
-static void push_newest(cog_kv *kv, int32_t id)
+static void link_newest(cog_kv *kv, int32_t id)
 {
-    int32_t head = kv->n_blocks;
+    int32_t head = kv->n_blocks + (kv->pin[id] != 0);
 
     kv->older[id] = kv->older[head];
     kv->newer[id] = head;
     kv->newer[kv->older[head]] = id;
     kv->older[head] = id;
     kv->n_cached++;
+    kv->n_pinned += kv->pin[id] != 0;
 }
 
 static void unlink_cached(cog_kv *kv, int32_t id)
@@ -62,6 +67,23 @@ static void unlink_cached(cog_kv *kv, int32_t id)
     kv->newer[kv->older[id]] = kv->newer[id];
     kv->older[kv->newer[id]] = kv->older[id];
     kv->n_cached--;
+    kv->n_pinned -= kv->pin[id] != 0;
+}
+
+/* A pinned page that nobody holds becomes like the others, the newest of them: it was let go after
+ * all that continues it. */
+static void demote(cog_kv *kv, int32_t id)
+{
+    unlink_cached(kv, id);
+    kv->pin[id] = 0;
+    link_newest(kv, id);
+}
+
+static void push_newest(cog_kv *kv, int32_t id)
+{
+    link_newest(kv, id);
+    if (kv->n_pinned > kv->max_pinned)
+        demote(kv, kv->newer[kv->n_blocks + 1]);
 }
 
 static int32_t take(cog_kv *kv)
@@ -72,7 +94,10 @@ static int32_t take(cog_kv *kv)
         id = kv->free_list[--kv->n_free];
     } else {
         id = kv->newer[kv->n_blocks]; /* the oldest */
+        if (id == kv->n_blocks)
+            id = kv->newer[kv->n_blocks + 1];
         unlink_cached(kv, id);
+        kv->pin[id] = 0;
         cog_prefix_forget(&kv->index, id);
     }
     assert(kv->refs[id] == 0);
@@ -180,23 +205,59 @@ void cog_kv_forget(cog_kv *kv, int32_t page)
     if (kv->refs[page] > 0 || !cog_prefix_knows(&kv->index, page))
         return;
     unlink_cached(kv, page);
+    kv->pin[page] = 0;
     cog_prefix_forget(&kv->index, page);
     kv->free_list[kv->n_free++] = page;
 }
 
-/* The ring holds the pages without holders that have a name, each once, and what comes before one
- * is newer. */
+void cog_kv_pin(cog_kv *kv, int32_t page, uint64_t number)
+{
+    if (!cog_prefix_knows(&kv->index, page) || kv->pin[page] == number)
+        return;
+    if (kv->refs[page] == 0)
+        unlink_cached(kv, page);
+    kv->pin[page] = number;
+    if (kv->refs[page] == 0)
+        push_newest(kv, page);
+}
+
+void cog_kv_unpin(cog_kv *kv, uint64_t number)
+{
+    for (int32_t id = kv->newer[kv->n_blocks + 1], next; id != kv->n_blocks + 1; id = next) {
+        next = kv->newer[id];
+        if (kv->pin[id] == number)
+            demote(kv, id);
+    }
+    for (int i = 0; i < kv->n_blocks; i++) {
+        if (kv->pin[i] == number)
+            kv->pin[i] = 0;
+    }
+}
+
+/* Numbers the pages of a ring, in the order in which they are taken. */
+static bool number_ring(int32_t *place, int *n, const cog_kv *kv, int32_t head)
+{
+    bool sound = true;
+
+    for (int32_t id = kv->newer[head]; sound && id != head; id = kv->newer[id]) {
+        sound = kv->refs[id] == 0 && place[id] == 0 && cog_prefix_knows(&kv->index, id) &&
+                kv->older[kv->newer[id]] == id && *n < kv->n_cached &&
+                (kv->pin[id] != 0) == (head != kv->n_blocks);
+        place[id] = ++*n;
+    }
+    return sound;
+}
+
+/* The rings hold the pages without holders that have a name, each once, and what comes before one
+ * is taken later. */
 static bool is_ring_sound(const cog_kv *kv)
 {
-    int32_t *place = cog_array(int32_t, (size_t)kv->n_blocks); /* 1: the oldest; 0: not in it */
-    bool sound = true;
+    int32_t *place = cog_array(int32_t, (size_t)kv->n_blocks); /* 1: the first; 0: in none */
+    bool sound;
     int n = 0;
 
-    for (int32_t id = kv->newer[kv->n_blocks]; sound && id != kv->n_blocks; id = kv->newer[id]) {
-        sound = kv->refs[id] == 0 && place[id] == 0 && cog_prefix_knows(&kv->index, id) &&
-                kv->older[kv->newer[id]] == id && n < kv->n_cached;
-        place[id] = ++n;
-    }
+    sound = number_ring(place, &n, kv, kv->n_blocks) && n == kv->n_cached - kv->n_pinned &&
+            number_ring(place, &n, kv, kv->n_blocks + 1) && kv->n_pinned <= kv->max_pinned;
     for (int32_t id = 0; sound && id < kv->index.n_pages; id++) {
         int32_t before = kv->index.before[id];
         if (cog_prefix_knows(&kv->index, id))
@@ -215,7 +276,7 @@ bool cog_kv_is_sound(const cog_kv *kv)
     if (kv->n_free < 0 || kv->n_cached < 0 || kv->n_free > kv->n_blocks)
         return false;
     for (int i = 0; i < kv->n_blocks; i++) {
-        if (kv->refs[i] < 0)
+        if (kv->refs[i] < 0 || (kv->pin[i] && !cog_prefix_knows(&kv->index, i)))
             return false;
         n_idle += kv->refs[i] == 0;
     }

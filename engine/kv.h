@@ -7,10 +7,12 @@
  *     free     nobody holds it and it has no name
  *     used     held by tables, refs times
  *     cached   nobody holds it and it has a name (prefix.h): it can be found, and taken when no
- *              page is free, the one that was let go first first
+ *              page is free, the one that was let go first first; those that are pinned after all
+ *              others
  *
  * Who holds a page with a name holds the pages before it, too, and lets go of the last page first:
- * so prefixes outlive what follows them, and no page with a name is without the pages before it.
+ * so prefixes outlive what follows them, and no page with a name is without the pages before it. Of
+ * pages that continue one another, those before a pinned one are pinned, too.
  * Engine thread only. */
 #ifndef COG_ENGINE_KV_H
 #define COG_ENGINE_KV_H
@@ -28,8 +30,10 @@ typedef struct cog_kv {
     int32_t *free_list; /* [n_blocks], a stack; the first n_free entries are free pages */
     int32_t *refs;      /* [n_blocks], 0: free or cached */
     int n_cached;
-    int32_t *older, *newer; /* [n_blocks + 1]: the ring of cached pages; n_blocks stands between the
-                               newest and the oldest */
+    int n_pinned, max_pinned; /* of n_cached; half the pool at most */
+    uint64_t *pin;            /* [n_blocks]: for whom a page with a name is pinned; 0: it is not */
+    int32_t *older, *newer; /* [n_blocks + 2]: the ring of cached pages; n_blocks stands between the
+                               newest and the oldest. n_blocks + 1: the same of pinned ones */
     cog_prefix index;
 } cog_kv;
 
@@ -80,6 +84,13 @@ void cog_kv_name(cog_kv *kv, cog_block_table *t, int i, cog_prefix_kind kind,
 
 /* When cached, the page counts as let go just now. The pages before it are held. */
 void cog_kv_touch(cog_kv *kv, int32_t page);
+
+/* The page, if it has a name, is pinned for this number, which is not 0, and for no other. The
+ * pages before it are held, and have been pinned. Of too many pinned pages that nobody holds, those
+ * let go first are pinned no more. */
+void cog_kv_pin(cog_kv *kv, int32_t page, uint64_t number);
+/* No page is pinned for it any more. */
+void cog_kv_unpin(cog_kv *kv, uint64_t number);
 
 /* A page that is cached becomes free; others stay what they are. Cached pages that continue it are
  * to be forgotten, too, before anything else is done. */

@@ -213,6 +213,22 @@ static void name_pages(cog_scheduler *s, cog_sched_seq *q)
                     cog_prefix_partial(&q->chain));
 }
 
+/* The pages of the picture, the first ones first. */
+static void pin_picture(cog_scheduler *s, cog_sched_seq *q)
+{
+    int at = q->n_visual / s->kv.block;
+    int32_t end;
+
+    if (!q->pin || q->has_pinned || !uses_cache(s, q) || !q->picture || q->n_computed < q->n_visual)
+        return;
+    for (int i = 0; i < at; i++)
+        cog_kv_pin(&s->kv, q->table.block[i], q->pin);
+    end = has_partial(s, q) ? find_partial(s, q) : -1;
+    if (end >= 0)
+        cog_kv_pin(&s->kv, end, q->pin);
+    q->has_pinned = true;
+}
+
 static void stop_leading(cog_scheduler *s, cog_sched_seq *q)
 {
     if (!q->picture || q->picture->leader != q)
@@ -237,6 +253,7 @@ static void give_pages_back(cog_scheduler *s, cog_sched_seq *q)
     cog_kv_release(&s->kv, &q->table, 0);
     stop_leading(s, q);
     q->n_computed = q->n_named = q->n_rows = 0;
+    q->has_pinned = false;
 }
 
 void cog_scheduler_remove(cog_scheduler *s, cog_sched_seq *q)
@@ -480,6 +497,7 @@ void cog_scheduler_commit(cog_scheduler *s, cog_plan *p)
             q->n_paid = q->n_computed;
         }
         name_pages(s, q);
+        pin_picture(s, q);
         if (!needs_features(q))
             stop_leading(s, q);
     }

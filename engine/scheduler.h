@@ -63,10 +63,12 @@ struct cog_sched_seq {
     int n_visual;           /* rows below it need the picture's features: BOS and the picture */
     cog_prefix_chain chain; /* zeroed: it neither takes from the cache nor leaves anything there */
     cog_block_table table;
-    int n_named; /* pages of the table that have their full names */
-    int n_paid;  /* tokens whose rows its tenant was charged for */
-    int n_found; /* tokens found computed when it first came in; the owner begins with -1 */
-    int n_rows;  /* rows in the step just planned: tokens n_computed .. n_computed + n_rows - 1 */
+    int n_named;     /* pages of the table that have their full names */
+    uint64_t pin;    /* the pages of its picture are pinned for this number; 0: they are not */
+    bool has_pinned; /* they were since it came in */
+    int n_paid;      /* tokens whose rows its tenant was charged for */
+    int n_found;     /* tokens found computed when it first came in; the owner begins with -1 */
+    int n_rows; /* rows in the step just planned: tokens n_computed .. n_computed + n_rows - 1 */
     /* Rows shown_from .. shown_to - 1 are to have logits, which are not in the cache: they are
      * computed, whatever is found. shown_from moves on with what was computed, so that they are
      * once. 0, 0: none are. shown_to < n_tokens. */

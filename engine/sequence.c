@@ -19,6 +19,7 @@ static void sequence_init(cog_sequence *q, cog_job *j, int max_tokens, int block
     if (j->picture) {
         q->sched.picture = &j->picture->sched;
         q->sched.n_visual = 1 + r->prompt.n_image_tokens;
+        q->sched.pin = r->pin;
     }
     cog_block_table_init(&q->sched.table, (max_tokens + block - 1) / block);
 }

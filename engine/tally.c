@@ -80,6 +80,7 @@ void cog_tally_pools(cog_engine_stats *s, const cog_scheduler *sched, const cog_
     s->running = s->in_stage[COG_STAGE_PREFILL] + s->in_stage[COG_STAGE_DECODE];
     s->blocks_free = kv->n_free;
     s->blocks_cached = kv->n_cached;
+    s->blocks_pinned = kv->n_pinned;
     s->blocks_used = kv->n_blocks - kv->n_free - kv->n_cached;
     s->features = v->n_features - v->n_cached;
     s->features_cached = v->n_cached;

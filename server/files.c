@@ -18,6 +18,15 @@ static const cog_sha256 *owner_of(const cog_exchange *x)
     return &x->client->digest;
 }
 
+/* What was computed of its picture goes as that of any other from now on. */
+static void unpin(void *server, const cog_file *f)
+{
+    cog_server *s = server;
+
+    if (s->engine)
+        cog_engine_unpin(s->engine, f->number);
+}
+
 cog_file_store *cog_files_open(cog_server *s)
 {
     const cog_server_config *cfg = &s->cfg;
@@ -26,7 +35,7 @@ cog_file_store *cog_files_open(cog_server *s)
                                .files = cfg->files_max_count,
                                .files_of_one = cfg->files_key_count };
 
-    return cog_file_store_new(&limits, cfg->files_node, NULL, NULL);
+    return cog_file_store_new(&limits, cfg->files_node, unpin, s);
 }
 
 static bool is_key(const void *arg, const cog_sha256 *owner)

@@ -172,6 +172,7 @@ bool cog_generate_take_stored(cog_generate_job *j)
         return false;
     }
     r->image = cog_image_ref(f->image);
+    r->pin = r->no_cache ? 0 : f->number;
     j->boxes.width = r->image->source_width;
     j->boxes.height = r->image->source_height;
     cog_record_picture(&x->record, f->data, f->len);

@@ -379,6 +379,8 @@ static void write_files(page *p)
     gauge(p, "cogwheel_files_stored", NULL, st.n, "Uploaded files that can be asked about.");
     gauge(p, "cogwheel_files_bytes", NULL, (double)st.bytes,
           "Memory of uploaded files and their pixels, deleted ones in use too.");
+    gauge(p, "cogwheel_files_pinned_pages", NULL, p->stats.blocks_pinned,
+          "Cached pages for keys and values of uploaded pictures, taken after all others.");
     cog_prom_family(p->out, events, "counter",
                     "Uploads that were stored or found no room, and files that went.");
     labelled(p, events, "event", "added", st.added);

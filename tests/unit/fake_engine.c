@@ -36,6 +36,7 @@ struct cog_engine {
     void *notify_arg;
     struct fake_request *live;
     int n_waiting, n_accepted, n_cancelled, n_live;
+    uint64_t unpinned;
     fake_seen seen, before;
 };
 
@@ -375,6 +376,14 @@ int fake_engine_cancelled(cog_engine *e)
     return n;
 }
 
+uint64_t fake_engine_unpinned(cog_engine *e)
+{
+    uint64_t pin;
+
+    LOCKED(e, pin = e->unpinned);
+    return pin;
+}
+
 int fake_engine_live(cog_engine *e)
 {
     int n;
@@ -555,6 +564,7 @@ static void remember(cog_engine *e, const cog_request *r, const char *text)
     s->salt = r->salt;
     s->tenant = r->tenant;
     s->priority = r->priority;
+    s->pin = r->pin;
 }
 
 int cog_engine_submit(cog_engine *e, cog_request *r, cog_err *err)
@@ -607,6 +617,11 @@ void cog_engine_cancel(cog_engine *e, uint64_t id)
     }
     pthread_cond_signal(&e->changed);
     pthread_mutex_unlock(&e->lock);
+}
+
+void cog_engine_unpin(cog_engine *e, uint64_t pin)
+{
+    LOCKED(e, e->unpinned = pin);
 }
 
 cog_event *cog_engine_take_events(cog_engine *e)

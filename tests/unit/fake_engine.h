@@ -47,6 +47,7 @@ typedef struct fake_seen {
     cog_sha256 salt;
     uint64_t tenant;
     int priority;
+    uint64_t pin;
 } fake_seen;
 
 cog_engine *fake_engine_new(void);
@@ -60,6 +61,7 @@ void fake_engine_stall(cog_engine *e); /* its thread does nothing more, as if a 
 int fake_engine_accepted(cog_engine *e);
 int fake_engine_cancelled(cog_engine *e);
 int fake_engine_live(cog_engine *e);
+uint64_t fake_engine_unpinned(cog_engine *e); /* the last one; 0: none was */
 int fake_engine_take_max_decoding(void);   /* most pictures decoded at a time since the last call */
 int fake_engine_decoding(void);            /* pictures being decoded now */
 int fake_engine_decoded(void);             /* pictures of the whole program */

@@ -143,6 +143,108 @@ static int32_t find(const cog_kv *kv, int who, int i)
     return cog_prefix_find(&kv->index, COG_PREFIX_FULL, &name);
 }
 
+/* Pinned pages are taken last, and when nothing else is left they are taken, too. */
+static void pinned_pages_are_taken_last(void **state)
+{
+    cog_block_table a, b, c;
+    cog_kv kv;
+
+    cog_kv_init(&kv, 8, 16, true);
+    cog_block_table_init(&a, 8);
+    cog_block_table_init(&b, 8);
+    cog_block_table_init(&c, 8);
+    fill(&kv, &a, 1, 3);
+    for (int i = 0; i < 3; i++)
+        cog_kv_pin(&kv, a.block[i], 7);
+    cog_kv_release(&kv, &a, 0);
+    fill(&kv, &b, 2, 3);
+    cog_kv_release(&kv, &b, 0);
+    assert_int_equal(kv.n_cached, 6);
+    assert_int_equal(kv.n_pinned, 3);
+    assert_int_equal(cog_kv_available(&kv), 8);
+    /* two free ones, and those let go last before the older, pinned ones */
+    assert_int_equal(cog_kv_grow(&kv, &c, 5 * 16), 0);
+    assert_true(find(&kv, 2, 0) < 0);
+    for (int i = 0; i < 3; i++)
+        assert_true(find(&kv, 1, i) >= 0);
+    assert_true(cog_kv_is_sound(&kv));
+    assert_int_equal(cog_kv_grow(&kv, &c, 6 * 16), 0);
+    assert_true(find(&kv, 1, 2) < 0);
+    assert_true(find(&kv, 1, 1) >= 0);
+    assert_int_equal(kv.n_pinned, 2);
+    assert_int_equal(cog_kv_grow(&kv, &c, 8 * 16), 0);
+    assert_int_equal(kv.n_pinned, 0);
+    assert_true(cog_kv_is_sound(&kv));
+    cog_kv_release(&kv, &c, 0);
+    assert_int_equal(kv.n_free, 8); /* what is pinned has a name, and these have none */
+    cog_block_table_fini(&a);
+    cog_block_table_fini(&b);
+    cog_block_table_fini(&c);
+    cog_kv_fini(&kv);
+}
+
+/* What is pinned no more is the newest of the others, and goes from its end. */
+static void pages_are_unpinned_by_number(void **state)
+{
+    cog_block_table a, b, c;
+    cog_kv kv;
+
+    cog_kv_init(&kv, 8, 16, true);
+    cog_block_table_init(&a, 8);
+    cog_block_table_init(&b, 8);
+    cog_block_table_init(&c, 8);
+    fill(&kv, &a, 1, 2);
+    fill(&kv, &b, 2, 2);
+    for (int i = 0; i < 2; i++) {
+        cog_kv_pin(&kv, a.block[i], 7);
+        cog_kv_pin(&kv, b.block[i], 8);
+    }
+    cog_kv_release(&kv, &a, 0);
+    cog_kv_unpin(&kv, 8); /* held */
+    cog_kv_release(&kv, &b, 0);
+    assert_int_equal(kv.n_pinned, 2);
+    cog_kv_unpin(&kv, 7);
+    assert_int_equal(kv.n_pinned, 0);
+    assert_int_equal(kv.n_cached, 4);
+    assert_true(cog_kv_is_sound(&kv));
+    assert_int_equal(cog_kv_grow(&kv, &c, 7 * 16), 0);
+    assert_true(find(&kv, 2, 0) < 0);
+    assert_true(find(&kv, 1, 1) < 0);
+    assert_true(find(&kv, 1, 0) >= 0);
+    cog_kv_release(&kv, &c, 0);
+    cog_block_table_fini(&a);
+    cog_block_table_fini(&b);
+    cog_block_table_fini(&c);
+    cog_kv_fini(&kv);
+}
+
+/* Half the pool at most: of more, those let go first are pinned no more. */
+static void pins_are_bounded(void **state)
+{
+    cog_block_table t[3];
+    cog_kv kv;
+
+    cog_kv_init(&kv, 6, 16, true);
+    for (int i = 0; i < 3; i++) {
+        cog_block_table_init(&t[i], 2);
+        fill(&kv, &t[i], i, 2);
+        for (int k = 0; k < 2; k++)
+            cog_kv_pin(&kv, t[i].block[k], 1 + (uint64_t)i);
+    }
+    for (int i = 0; i < 3; i++)
+        cog_kv_release(&kv, &t[i], 0);
+    assert_int_equal(kv.n_pinned, 3);
+    assert_int_equal(kv.n_cached, 6);
+    assert_true(cog_kv_is_sound(&kv));
+    assert_int_equal(kv.pin[find(&kv, 0, 0)], 0);
+    assert_int_equal(kv.pin[find(&kv, 1, 1)], 0);
+    assert_int_equal(kv.pin[find(&kv, 1, 0)], 2);
+    assert_int_equal(kv.pin[find(&kv, 2, 1)], 3);
+    for (int i = 0; i < 3; i++)
+        cog_block_table_fini(&t[i]);
+    cog_kv_fini(&kv);
+}
+
 static void the_page_let_go_first_is_taken_first(void **state)
 {
     cog_block_table a, b, c;
@@ -276,6 +378,9 @@ int main(void)
         cmocka_unit_test(growing_is_all_or_nothing),
         cmocka_unit_test(a_shared_page_is_copied_before_a_write),
         cmocka_unit_test(random_operations_keep_the_counts),
+        cmocka_unit_test(pinned_pages_are_taken_last),
+        cmocka_unit_test(pages_are_unpinned_by_number),
+        cmocka_unit_test(pins_are_bounded),
         cmocka_unit_test(the_page_let_go_first_is_taken_first),
         cmocka_unit_test(the_same_contents_twice_become_one_page),
         cmocka_unit_test(a_touched_page_outlives_what_was_let_go_before),

@@ -224,6 +224,7 @@ static cog_sched_seq *make(world *w, int i, int n_tokens, int limit, int picture
     w->show_from[i] = w->show_to[i] = w->n_shown[i] = 0;
     if (picture >= 0) {
         q->picture = &w->picture[picture];
+        q->pin = (uint64_t)(i % 4); /* some are pinned, by several numbers in turn */
         q->n_visual = N_VISUAL;
     }
     return q;
@@ -400,6 +401,8 @@ static void random_operations(uint64_t seed, int n_blocks, int max_seqs, int ste
             toggle(w, &w->picture[cog_rng_below(&w->rng, PICTURES)]);
         else
             run_step(w, (int)cog_rng_below(&w->rng, (uint64_t)step_tokens + 1), is_all);
+        if (step_no % 16 == 0)
+            cog_kv_unpin(&w->f.s.kv, 1 + (uint64_t)(step_no / 16 % 3));
         check_world(w);
     }
     /* Nobody starves: without arrivals everything ends, and every step makes progress. */

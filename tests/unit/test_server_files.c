@@ -499,6 +499,7 @@ static void it_is_not_decoded_again(void **state)
         r = client_read(&c, false);
         assert_int_equal(r.status, 200);
         assert_true(fake_engine_seen(f->engine).has_image);
+        assert_int_equal(fake_engine_seen(f->engine).pin, 1);
         response_fini(&r);
         client_close(&c);
     }
@@ -531,6 +532,26 @@ static void a_request_keeps_what_is_deleted(void **state)
     client_close(&c);
     cog_free(part);
     cog_free(id);
+}
+
+/* The engine keeps what it computed for a file's picture, until the file goes. */
+static void a_file_pins_until_it_goes(void **state)
+{
+    fixture *f = *state;
+    char *first = stored(f, "", "FAKE"), *second = stored(f, "", "FAKE");
+    http_response r = ask(f, "", second);
+
+    assert_int_equal(fake_engine_seen(f->engine).pin, 2);
+    response_fini(&r);
+    r = chat(f, "x", "");
+    assert_int_equal(fake_engine_seen(f->engine).pin, 0);
+    response_fini(&r);
+    assert_int_equal(fake_engine_unpinned(f->engine), 0);
+    r = call_id(f, "", "DELETE", second, "");
+    response_fini(&r);
+    assert_int_equal(fake_engine_unpinned(f->engine), 2);
+    cog_free(first);
+    cog_free(second);
 }
 
 /* The rest of a body whose reader is slow is there, whatever becomes of the file. */
@@ -656,6 +677,7 @@ int main(void)
         RUNNING(lists_are_paged),
         RUNNING(it_is_not_decoded_again),
         RUNNING(a_request_keeps_what_is_deleted),
+        RUNNING(a_file_pins_until_it_goes),
         RUNNING(a_reader_keeps_what_is_deleted),
         CREATED(files_expire),
         CREATED(a_key_that_goes_takes_its_files),
