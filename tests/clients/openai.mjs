@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import OpenAI from 'openai';
 import { zodResponseFormat, zodTextFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
-import { API_KEY, DEMO_URL, LONG_URL, SHORT_URL, ask, cases, endless, fillUp, makesRoom, model, picture, plain,
+import { API_KEY, DEMO_URL, LONG_URL, SHORT_URL, ask, bytesOf, cases, endless, fillUp, makesRoom, model, picture, plain,
          recorder, run, samples, until, urlOf } from './common.mjs';
 
 const wire = recorder();
@@ -451,6 +451,38 @@ await run({
     assert.equal(await encoded(), before + 1, 'a picture was looked at more than once');
     await refused(demo.post('/chat/completions/batch', { body: { ...body, messages: [] } }), OpenAI.BadRequestError, 400,
                   'empty_array', 'messages');
+  },
+
+  async 'pictures are uploaded and asked about by id'() {
+    const sample = cases[0], bytes = bytesOf(sample.image);
+    const file = await demo.files.create({ purpose: 'vision', file: new File([bytes], 'a b.jpg'),
+                                           expires_after: { anchor: 'created_at', seconds: 3600 } });
+    assert.deepEqual([file.object, file.bytes, file.purpose, file.filename, file.expires_at - file.created_at],
+                     ['file', bytes.length, 'vision', 'a b.jpg', 3600]);
+    const { messages, ...body } = ask(sample);
+    for (const part of [{ type: 'file', file: { file_id: file.id } }, { type: 'input_image', file_id: file.id }]) {
+      const content = [{ type: 'text', text: sample.question }, part];
+      assert.equal(textOf(await demo.chat.completions.create({ ...body, messages: [{ role: 'user', content }] })),
+                   sample.greedy);
+    }
+    const response = await demo.responses.create(respond(sample, { input: [{ role: 'user', content: [
+      { type: 'input_text', text: sample.question }, { type: 'input_image', detail: 'auto', file_id: file.id }] }] }));
+    assert.equal(response.output_text, sample.greedy);
+    const other = await demo.files.create({ purpose: 'user_data', file: new File([bytes], 'b') });
+    const ids = [];
+    for await (const each of demo.files.list({ limit: 1 })) ids.push(each.id); // a page for each
+    assert.deepEqual(ids, [other.id, file.id]);
+    assert.deepEqual((await demo.files.list({ purpose: 'user_data' })).data.map((x) => x.id), [other.id]);
+    assert.deepEqual(await demo.files.retrieve(file.id), file);
+    assert.deepEqual(Buffer.from(await (await demo.files.content(file.id)).arrayBuffer()), bytes);
+    assert.equal((await demo.files.delete(file.id)).deleted, true);
+    assert.equal((await demo.files.delete(other.id)).deleted, true);
+    await refused(demo.files.retrieve(file.id), OpenAI.NotFoundError, 404, 'file_not_found', 'id');
+    const gone = [{ type: 'file', file: { file_id: file.id } }, { type: 'text', text: 'What?' }];
+    await refused(demo.chat.completions.create({ ...body, messages: [{ role: 'user', content: gone }] }),
+                  OpenAI.BadRequestError, 400, 'image_file_not_found', 'messages[0].content[0].file.file_id');
+    await refused(demo.files.create({ purpose: 'vision', file: new File(['words'], 'a.jpg') }),
+                  OpenAI.BadRequestError, 400, 'unsupported_image_media_type', 'file');
   },
 
   async 'completions go on from texts'() {
