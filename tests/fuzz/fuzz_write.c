@@ -31,9 +31,9 @@ typedef struct form {
                   int n, const cog_answer_usage *usage);
     void (*stream_init)(cog_answer_stream *st, const cog_answer_head *head, bool include_usage,
                         bool continuous_usage);
-    void (*stream_text)(cog_buf *out, const cog_answer_stream *st, int choice, const char *text,
+    void (*stream_text)(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
                         size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
-    void (*stream_finish)(cog_buf *out, const cog_answer_stream *st, int choice,
+    void (*stream_finish)(cog_buf *out, cog_answer_stream *st, int choice,
                           const cog_answer_choice *finished, const cog_answer_usage *usage);
     const char *whole, *delta; /* of a choice: what has its text; NULL: it does itself */
     const char *text;
