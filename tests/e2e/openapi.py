@@ -4,6 +4,11 @@ Prints TAP.
 Requests are made from the document, by its schemas and one step beside them; what the server answers
 must be in the document. openapi-3.1.json is the OpenAPI Initiative's schema of such documents
 (Apache-2.0).
+
+A long run, on 1 December 2026 with the demo model, `--seconds 330 --seed 7`: 6,264 requests one step
+beside a schema, 24,816 random ones (13,652 answered, and 2,186 conversations of batches, beside
+1,971 that had an error of their own), no 5xx, no answer that the document does not have. The run before
+it found that /tokenize looked at the model's name before the fields.
 """
 import argparse
 import copy
