@@ -221,7 +221,8 @@ typedef struct cog_backend_ops {
     int (*ffn)(cog_backend *be, cog_act *x, const cog_layer *w);         /* norm .. residual */
     int (*logits)(cog_backend *be, const cog_act *x, const cog_head *w); /* [n_logits, vocab] */
     /* token[n_draws], host: what cog_sampler_pick gives for each draw, -1 where it would fail. Ends
-     * the step: the host waits. With n_draws 0 it does not wait. */
+     * the step: the host waits. With n_draws 0 it does not wait. The batch's draws are first read
+     * here. */
     int (*sample)(cog_backend *be, int32_t *token);
     /* dst [n_logits, vocab] = the step's logits, up to the next step_begin; sample leaves them as
      * they are. For tests and tracing. */

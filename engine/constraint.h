@@ -1,7 +1,8 @@
 /* constraint.h - holds answers to their grammars: for each draw the tokens that may come next.
  *
  * Requests with one grammar share its matcher, and what that found out; a few that nobody uses are
- * kept for the next request. Engine thread only; allocates, and therefore belongs before a step. */
+ * kept for the next request. Engine thread only; allocates, and therefore belongs between what a
+ * step computes and its draws: a device is at work meanwhile. */
 #ifndef COG_ENGINE_CONSTRAINT_H
 #define COG_ENGINE_CONSTRAINT_H
 

@@ -107,7 +107,7 @@ static int issue(void *arg)
     return rc ? rc : op->logits(m->be, f->x, &m->head);
 }
 
-int cog_forward_step(cog_forward *f, const cog_batch *b, int32_t *token)
+int cog_forward_begin(cog_forward *f, const cog_batch *b)
 {
     cog_model *m = f->model;
     const cog_backend_ops *op = m->ops;
@@ -116,8 +116,19 @@ int cog_forward_step(cog_forward *f, const cog_batch *b, int32_t *token)
     if (rc < 0)
         return rc;
     f->rows = b->rows;
-    rc = op->replay && !f->trace ? op->replay(m->be, issue, f) : issue(f);
-    return rc ? rc : op->sample(m->be, token);
+    return op->replay && !f->trace ? op->replay(m->be, issue, f) : issue(f);
+}
+
+int cog_forward_draw(cog_forward *f, int32_t *token)
+{
+    return f->model->ops->sample(f->model->be, token);
+}
+
+int cog_forward_step(cog_forward *f, const cog_batch *b, int32_t *token)
+{
+    int rc = cog_forward_begin(f, b);
+
+    return rc ? rc : cog_forward_draw(f, token);
 }
 
 int cog_forward_vision_begin(cog_forward *f, const uint8_t *const *rgb, int n)

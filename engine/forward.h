@@ -34,8 +34,14 @@ int cog_forward_open(cog_forward **out, cog_model *model, int max_rows, int max_
 void cog_forward_close(cog_forward *f); /* NULL is fine; features handed out go with it */
 void cog_forward_trace(cog_forward *f, cog_trace_fn *fn, void *arg); /* fn NULL: off */
 
-/* One step of the decoder: token[b->n_draws], as the backend's sample gives them. The step's logits
+/* One step of the decoder in two calls: up to its logits, which a device may compute after the
+ * call, and then token[b->n_draws], as the backend's sample gives them. b's draws are read by the
+ * second one only: what they need may be found out while the device is at work. The step's logits
  * can be read with the backend's logits_read until the next one. */
+int cog_forward_begin(cog_forward *f, const cog_batch *b);
+int cog_forward_draw(cog_forward *f, int32_t *token);
+
+/* Both at once. */
 int cog_forward_step(cog_forward *f, const cog_batch *b, int32_t *token);
 
 /* A vision pass over n pictures, rgb[i] = [side, side, 3]: begin, then layers until *n_left is 0,

@@ -392,9 +392,15 @@ static int compute(cog_engine *e)
     if (rc < 0)
         return rc;
     cog_batcher_build(&e->batcher, &e->plan);
-    build_draws(e);
+    e->batcher.batch.n_draws = 0;
     cog_alloc_guard_begin("a step");
-    rc = cog_forward_step(e->forward, b, e->token);
+    rc = cog_forward_begin(e->forward, b);
+    cog_alloc_guard_end();
+    if (rc < 0)
+        return rc;
+    build_draws(e); /* masks are looked for while a device computes */
+    cog_alloc_guard_begin("draws");
+    rc = cog_forward_draw(e->forward, e->token);
     cog_alloc_guard_end();
     if (rc == 0 && e->logits && b->n_logits > 0)
         rc = show_logits(e);

@@ -242,11 +242,6 @@ int cog_cuda_copy_step(cog_backend *be, size_t from, size_t to);
 
 /* ---- draw.c ---- */
 
-/* Whether its tokens are the model's. */
-bool cog_cuda_is_draw_valid(const cog_backend *be, const cog_draw *d);
-/* Puts draws from `first` on into the step buffer, as many as fit: at least one. Sets n_draws;
- * returns the number of edits. */
-int cog_cuda_place_draws(cog_backend *be, int first);
 int cog_cuda_sample_step(cog_backend *be, int32_t *token);
 
 /* ---- plan_step.c ---- */

@@ -13,7 +13,7 @@ static bool are_tokens_valid(const cog_backend *be, const int32_t *token, int n)
     return true;
 }
 
-bool cog_cuda_is_draw_valid(const cog_backend *be, const cog_draw *d)
+static bool is_draw_valid(const cog_backend *be, const cog_draw *d)
 {
     const cog_sample_context *c = &d->context;
     const cog_sampling *p = d->params;
@@ -21,7 +21,8 @@ bool cog_cuda_is_draw_valid(const cog_backend *be, const cog_draw *d)
     for (int i = 0; i < p->n_bias; i++)
         if (!are_tokens_valid(be, &p->bias[i].token, 1))
             return false;
-    return are_tokens_valid(be, c->prompt, c->n_prompt) &&
+    return d->row >= 0 && d->row < be->batch->n_logits &&
+           are_tokens_valid(be, c->prompt, c->n_prompt) &&
            are_tokens_valid(be, c->output, c->n_output) &&
            are_tokens_valid(be, c->masked, c->n_masked) &&
            are_tokens_valid(be, p->allowed, p->n_allowed);
@@ -147,7 +148,9 @@ static int place_edits(cog_backend *be, const cog_draw *d, cog_cuda_edit *out, i
     return list_edits(be, out, max);
 }
 
-int cog_cuda_place_draws(cog_backend *be, int first)
+/* Puts draws from `first` on into the step buffer, as many as fit: at least one. Sets n_draws;
+ * returns the number of edits. */
+static int place_draws(cog_backend *be, int first)
 {
     const cog_batch *b = be->batch;
     cog_cuda_draw *draw = cog_cuda_host(be, be->at.draws);
@@ -204,14 +207,17 @@ static int draw(cog_backend *be, int32_t *token)
 
 int cog_cuda_sample_step(cog_backend *be, int32_t *token)
 {
+    const cog_batch *b = be->batch;
     int rc = be->failed ? COG_EDEVICE : 0;
 
-    for (int first = 0; first < be->batch->n_draws && rc == 0; first += be->n_draws) {
-        if (first > 0) { /* more than the step buffer holds: the host has waited for what it held */
-            int n = cog_cuda_place_draws(be, first);
-            rc = cog_cuda_copy_step(be, be->at.draws,
-                                    be->at.edits + (size_t)n * sizeof(cog_cuda_edit));
-        }
+    for (int i = 0; i < b->n_draws && rc == 0; i++)
+        if (!is_draw_valid(be, &b->draw[i]))
+            return COG_EINVAL;
+    if (rc == 0 && b->n_draws > 0) /* the beginning of the step may not be copied yet */
+        rc = cog_cuda_check(cudaEventSynchronize(be->step_copied), "step");
+    for (int first = 0; first < b->n_draws && rc == 0; first += be->n_draws) {
+        int n = place_draws(be, first); /* the host has waited for what was there before */
+        rc = cog_cuda_copy_step(be, be->at.draws, be->at.edits + (size_t)n * sizeof(cog_cuda_edit));
         if (rc == 0)
             rc = draw(be, token + first);
     }

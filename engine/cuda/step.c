@@ -71,9 +71,6 @@ static bool is_batch_valid(const cog_backend *be, const cog_batch *b)
     for (int r = 0; r < b->rows; r++)
         if (!is_row_valid(be, b, r))
             return false;
-    for (int i = 0; i < b->n_draws; i++)
-        if (!cog_cuda_is_draw_valid(be, &b->draw[i]))
-            return false;
     return true;
 }
 
@@ -178,7 +175,7 @@ int cog_cuda_step_begin(cog_backend *be, const cog_batch *b)
 {
     const cog_cuda_layout *at = &be->at;
     size_t end = at->block_table;
-    int n_edits, rc;
+    int rc;
 
     if (be->failed)
         return COG_EDEVICE;
@@ -194,10 +191,7 @@ int cog_cuda_step_begin(cog_backend *be, const cog_batch *b)
     place_rows(be, b);
     place_sequences(be, b);
     cog_cuda_plan_step(be);
-    n_edits = cog_cuda_place_draws(be, 0);
     end += (size_t)(b->seqs + 1) * (size_t)at->max_blocks * sizeof(int32_t);
-    if (n_edits > 0)
-        end = at->edits + (size_t)n_edits * sizeof(cog_cuda_edit);
     rc = cog_cuda_copy_step(be, 0, end);
     if (rc == 0 && has_features(b))
         rc = cog_cuda_check(cudaStreamWaitEvent(be->decoder.stream, be->features_made, 0),

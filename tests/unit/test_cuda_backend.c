@@ -629,10 +629,10 @@ static void draws(void **state)
                                            .n_masked = i % 11 < 6 ? 0 : 5,
                                            .choice = i % 3 } };
     }
-    d->batch.n_draws = N;
-    d->batch.draw = draw;
     begin(d, CUDA);
     assert_int_equal(g->op->replay(g->be, issue, g), 0);
+    d->begun[CUDA].n_draws = N; /* known while the device is at work */
+    d->begun[CUDA].draw = draw;
     assert_int_equal(g->op->sample(g->be, got), 0);
     assert_int_equal(g->op->logits_read(g->be, logits), 0);
     for (int row = 0; row < 3; row++) {
@@ -733,7 +733,7 @@ static void refused_steps(void **state)
         }
     }
     for (int i = 0; i < 6; i++) {
-        int32_t token = i % 2 ? -1 : VOCAB;
+        int32_t token = i % 2 ? -1 : VOCAB, drawn;
         cog_logit_bias bias = { token, 1 };
         cog_sampling sampling = { .top_p = 1, .repetition_penalty = 1 };
         cog_draw draw = { .params = &sampling };
@@ -751,7 +751,8 @@ static void refused_steps(void **state)
         step_build(d, p, 2);
         d->batch.draw = &draw;
         d->batch.n_draws = 1;
-        assert_int_equal(g->op->step_begin(g->be, &d->batch), COG_EINVAL);
+        assert_int_equal(g->op->step_begin(g->be, &d->batch), 0);
+        assert_int_equal(g->op->sample(g->be, &drawn), COG_EINVAL);
     }
     step_build(d, p, 2);
     d->feature[0] = 0; /* of a sequence that has none */
