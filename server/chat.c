@@ -11,13 +11,12 @@ int cog_chat_job_take(cog_generate_job *j, const cog_params *p)
     cog_server *s = j->x->server;
 
     if (cog_chat_prompt_check_model(&s->cfg, p->model, &j->err) < 0 ||
-        cog_picture_source_check(&j->source, &c->picture, &s->cfg, &j->err) < 0)
+        cog_generate_set_picture(j, &c->picture) < 0)
         return COG_EINVAL;
     cog_generate_make_requests(j, 1);
     if (cog_chat_prompt_build(&j->requests[0]->prompt, s, c, j->x->id, &j->err) < 0 ||
         cog_generate_set_length(j, j->requests[0], c->field, cog_chat_max_tokens(c)) < 0)
         return COG_EINVAL;
-    j->picture = c->picture.kind == COG_PICTURE_NONE ? NULL : &c->picture;
     j->ignored = c->ignored;
     c->ignored = (cog_buf){ 0 };
     j->boxes.format = c->grounding;

@@ -140,7 +140,7 @@ static cog_generate_job *job_of(cog_work *w)
 
 static void read_inline(cog_generate_job *j)
 {
-    if (j->picture && j->picture->kind == COG_PICTURE_INLINE)
+    if (j->picture && j->picture->asked->kind == COG_PICTURE_INLINE)
         cog_generate_read_picture(j);
 }
 
@@ -174,12 +174,11 @@ static bool admit(cog_generate_job *j)
     int n = j->n_parts ? j->n_parts : j->n_requests;
 
     if ((n > 1 && !cog_status_has_room(s, n)) ||
-        (cog_picture_source_is_remote(&j->source) &&
-         !cog_body_reserve(j->x, s->cfg.image.max_bytes))) {
+        (cog_generate_is_remote(j) && !cog_body_reserve(j->x, s->cfg.image.max_bytes))) {
         cog_exchange_fail_code(j->x, COG_API_OVERLOADED);
         return false;
     }
-    if (j->picture && j->picture->kind == COG_PICTURE_STORED && !cog_generate_take_stored(j)) {
+    if (cog_generate_is_stored(j) && !cog_generate_take_stored(j)) {
         cog_exchange_fail(j->x, &j->err);
         return false;
     }
@@ -189,7 +188,7 @@ static bool admit(cog_generate_job *j)
     }
     if (j->n_parts)
         cog_generate_start_parts(j);
-    else if (j->picture && j->picture->kind != COG_PICTURE_STORED)
+    else if (j->picture)
         cog_generate_start_picture(j);
     else
         cog_generate_submit(j);
@@ -206,9 +205,9 @@ static void after_understand(cog_work *w)
         snprintf(x->id, sizeof(x->id), "%s", j->request_id);
     j->is_understood = true;
     if (!cog_generate_end_work(j) || !admit(j)) {
-        cog_decode_fini(&j->decode);
+        cog_generate_drop_picture(j);
         for (int i = 0; i < j->n_parts; i++)
-            cog_decode_fini(&j->parts[i]->decode);
+            cog_generate_drop_picture(j->parts[i]);
     }
     cog_generate_let_go(x);
 }
@@ -222,9 +221,7 @@ static cog_generate_job *make_job(cog_exchange *x, const cog_generate_form *form
     j->x = x;
     j->form = form;
     j->n_prompt_top = j->n_echo_top = -1;
-    j->work.data = j;
     atomic_init(&j->is_abandoned, false);
-    atomic_init(&j->decode.is_abandoned, false);
     return j;
 }
 
@@ -262,7 +259,6 @@ void cog_generate_begin(cog_exchange *x, const cog_generate_form *form)
 static void cancel(cog_generate_job *j)
 {
     atomic_store(&j->is_abandoned, true);
-    cog_generate_cancel_picture(j);
     for (int i = 0; j->n_live && i < j->n_requests; i++)
         cog_engine_cancel(j->x->server->engine, j->first_id + (uint64_t)i);
 }
@@ -274,8 +270,13 @@ void cog_generate_cancel(cog_exchange *x)
     if (!j)
         return;
     cancel(j);
-    for (int i = 0; j->is_understood && i < j->n_parts; i++)
+    if (!j->is_understood) /* pictures and parts are the worker's */
+        return;
+    cog_generate_cancel_picture(j);
+    for (int i = 0; i < j->n_parts; i++) {
         cancel(j->parts[i]);
+        cog_generate_cancel_picture(j->parts[i]);
+    }
 }
 
 static void free_choices(cog_generate_job *j)
@@ -295,13 +296,12 @@ static void free_choices(cog_generate_job *j)
 
 static void free_job(cog_generate_job *j)
 {
-    assert(!j->decode.memory.base); /* each way out of its stages gives it back */
+    assert(!j->picture); /* each way out of its stages gives it back */
     for (int i = 0; i < j->n_parts; i++)
         free_job(j->parts[i]);
     free_choices(j);
     cog_free(j->parts);
     j->form->fini(j);
-    cog_picture_source_fini(&j->source);
     for (int i = 0; i < j->n_requests; i++)
         cog_request_free(j->requests[i]);
     for (int i = 0; j->candidate_logprobs && i < j->n_requests; i++)

@@ -65,13 +65,23 @@ typedef struct cog_generate_form {
         ends_whole; /* finish and end of a stream repeat the text and what was told of its tokens */
 } cog_generate_form;
 
+/* A picture on its way into its request. */
+typedef struct cog_generate_picture {
+    const cog_chat_picture *asked; /* the route's, until fini */
+    cog_picture_source source;
+    uv_work_t work;
+    bool is_working; /* in the pool */
+    bool is_fetching;
+    bool is_read; /* for better or worse: read_err */
+    cog_api_error read_err;
+    cog_decode decode;
+} cog_generate_picture;
+
 /* Owned by its exchange, as x->job. */
 struct cog_generate_job {
     cog_exchange *x;
     const cog_generate_form *form;
     cog_work parsing;
-    uv_work_t work;
-    bool is_working;          /* in the pool */
     atomic_bool is_abandoned; /* read by other threads: do not start what nobody waits for */
     char nonce[COG_NONCE_SIZE];
     cog_api_error err;
@@ -101,13 +111,8 @@ struct cog_generate_job {
     cog_pace *pace;              /* [n_requests * n] */
     cog_answer_usage usage;
 
-    /* The picture. The route's, until fini; NULL: there is none. */
-    const cog_chat_picture *picture;
-    cog_picture_source source;
-    bool is_read; /* for better or worse: read_err */
-    cog_api_error read_err;
-    bool is_fetching;
-    cog_decode decode;
+    /* Set by understand. NULL: there is none, or its request has it. */
+    cog_generate_picture *picture;
 
     /* Several parts in one body: this is a part, */
     cog_generate_job *whole; /* of that; NULL: of none */
@@ -176,8 +181,13 @@ void cog_generate_answer_parts(cog_generate_job *j);
 /* Everything is there: hands the requests to the engine, all of them or none. */
 void cog_generate_submit(cog_generate_job *j);
 
-/* generate_picture.c. Any thread: the picture's file, into memory where it can be decoded; the
- * result is j->read_err. Nothing looks into it. */
+/* generate_picture.c. Worker, for understand: the request has this picture, if it is one; else
+ * j->err. */
+int cog_generate_set_picture(cog_generate_job *j, const cog_chat_picture *asked);
+bool cog_generate_is_remote(const cog_generate_job *j); /* it has one, which is to be fetched */
+bool cog_generate_is_stored(const cog_generate_job *j); /* or was uploaded */
+/* Any thread: the picture's file, into memory where it can be decoded; the result is read_err.
+ * Nothing looks into it. */
 void cog_generate_read_picture(cog_generate_job *j);
 /* Loop. A picture that was uploaded becomes the request's; false: there is none of that id, and
  * j->err says so. */
@@ -185,8 +195,10 @@ bool cog_generate_take_stored(cog_generate_job *j);
 /* Loop. The request is admitted: brings its picture, if it was not read yet, has it decoded, and
  * submits. */
 void cog_generate_start_picture(cog_generate_job *j);
-/* Loop. Stops what is under way. */
+/* Loop, once the request is understood. Stops what is under way. */
 void cog_generate_cancel_picture(cog_generate_job *j);
+/* Loop. Nothing comes of it any more, or nothing more; nothing is under way. */
+void cog_generate_drop_picture(cog_generate_job *j);
 
 /* generate_events.c. Loop. Nothing is to be computed. */
 void cog_generate_answer_known(cog_generate_job *j);

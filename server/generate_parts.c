@@ -72,17 +72,15 @@ cog_generate_job *cog_generate_part_of(cog_generate_job *j, uint64_t id)
 
 static void start(cog_generate_job *j)
 {
-    bool is_stored = j->picture && j->picture->kind == COG_PICTURE_STORED;
-
-    if (j->err.code == COG_API_NONE && is_stored)
+    if (j->err.code == COG_API_NONE && cog_generate_is_stored(j))
         cog_generate_take_stored(j);
-    if (j->err.code == COG_API_NONE && cog_picture_source_is_remote(&j->source) &&
+    if (j->err.code == COG_API_NONE && cog_generate_is_remote(j) &&
         !cog_body_reserve(j->x, j->x->server->cfg.image.max_bytes))
         cog_status_text(j->x->server, COG_API_OVERLOADED, &j->err);
     if (!cog_generate_goes_on(j)) {
-        cog_decode_fini(&j->decode);
+        cog_generate_drop_picture(j);
         cog_generate_release(j);
-    } else if (j->picture && !is_stored) {
+    } else if (j->picture) {
         cog_generate_start_picture(j);
     } else {
         cog_generate_submit(j);

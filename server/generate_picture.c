@@ -1,4 +1,5 @@
 /* generate_picture.c - a request's picture, from where it lies to its pixels. */
+#include "base/alloc.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "server/generate.h"
@@ -7,27 +8,61 @@
 #include <string.h>
 #include <time.h>
 
+int cog_generate_set_picture(cog_generate_job *j, const cog_chat_picture *asked)
+{
+    cog_generate_picture *p;
+
+    if (asked->kind == COG_PICTURE_NONE)
+        return 0;
+    p = j->picture = cog_new(cog_generate_picture);
+    p->asked = asked;
+    p->work.data = j;
+    atomic_init(&p->decode.is_abandoned, false);
+    return cog_picture_source_check(&p->source, asked, &j->x->server->cfg, &j->err);
+}
+
+bool cog_generate_is_remote(const cog_generate_job *j)
+{
+    return j->picture && cog_picture_source_is_remote(&j->picture->source);
+}
+
+bool cog_generate_is_stored(const cog_generate_job *j)
+{
+    return j->picture && j->picture->asked->kind == COG_PICTURE_STORED;
+}
+
+void cog_generate_drop_picture(cog_generate_job *j)
+{
+    if (!j->picture)
+        return;
+    cog_decode_fini(&j->picture->decode);
+    cog_picture_source_fini(&j->picture->source);
+    cog_free(j->picture);
+    j->picture = NULL;
+}
+
 void cog_generate_read_picture(cog_generate_job *j)
 {
+    cog_generate_picture *p = j->picture;
     cog_server *s = j->x->server;
     size_t room;
     cog_err err;
 
     if (atomic_load(&j->is_abandoned))
         return;
-    j->is_read = true;
-    if (cog_picture_source_room(&j->source, &room, &s->media, s->cfg.image.max_bytes,
-                                &j->read_err) < 0)
+    p->is_read = true;
+    if (cog_picture_source_room(&p->source, &room, &s->media, s->cfg.image.max_bytes,
+                                &p->read_err) < 0)
         return;
-    if (cog_decode_init(&j->decode, s->decoder, room, cog_engine_get_info(s->engine)->image_side,
+    if (cog_decode_init(&p->decode, s->decoder, room, cog_engine_get_info(s->engine)->image_side,
                         &err) < 0) {
         cog_log(COG_ERROR, "event=picture_not_read id=%s reason=\"%s\"", j->x->id, err.text);
-        cog_picture_fault_later(&j->read_err);
+        cog_picture_fault_later(&p->read_err);
         return;
     }
-    if (cog_picture_source_read(&j->source, j->decode.memory.base, &j->decode.file_len,
-                                &j->read_err) == 0)
-        cog_decode_ready(&j->decode, s->decoder);
+    if (cog_picture_source_read(&p->source, p->decode.memory.base, &p->decode.file_len,
+                                &p->read_err) == 0)
+        cog_decode_ready(&p->decode, s->decoder);
 }
 
 /* ------------------------------------------------------------------ decode */
@@ -52,11 +87,11 @@ static void after_decode(cog_decode *d)
         j->boxes.width = d->image->source_width;
         j->boxes.height = d->image->source_height;
     }
-    cog_picture_fault(&j->err, d, j->picture->param, j->picture->is_bare, x);
+    cog_picture_fault(&j->err, d, j->picture->asked->param, j->picture->asked->is_bare, x);
     count_picture(j, d->status == COG_DECODE_CANCELED);
     j->requests[0]->image = d->image;
     d->image = NULL;
-    cog_decode_fini(d);
+    cog_generate_drop_picture(j);
     if (cog_generate_end_work(j))
         cog_generate_submit(j);
     cog_generate_let_go(x);
@@ -69,7 +104,7 @@ static void give_up(cog_generate_job *j)
 
     x->server->n_preparing--;
     count_picture(j, j->err.code == COG_API_NONE);
-    cog_decode_fini(&j->decode);
+    cog_generate_drop_picture(j);
     if (j->whole)
         cog_generate_release(j);
 }
@@ -78,9 +113,10 @@ static void give_up(cog_generate_job *j)
 static void decode(cog_generate_job *j)
 {
     cog_exchange *x = j->x;
+    cog_generate_picture *p = j->picture;
 
-    cog_picture_source_fini(&j->source);
-    j->err = j->read_err;
+    cog_picture_source_fini(&p->source);
+    j->err = p->read_err;
     if (!cog_generate_goes_on(j)) {
         give_up(j);
         return;
@@ -88,14 +124,14 @@ static void decode(cog_generate_job *j)
     /* What waits for its turn to be decoded holds its file and its prompt, nothing else. */
     cog_generate_release(j);
     cog_generate_hold(j);
-    j->decode.user = j;
-    j->decode.done = after_decode;
-    j->decode.deadline_ns = x->deadline_ns;
-    j->decode.salt = j->requests[0]->no_cache ? NULL : &j->requests[0]->salt;
-    j->decode.began_ns = &x->record.decode_ns;
-    cog_record_picture(&x->record, j->decode.memory.base, j->decode.file_len);
+    p->decode.user = j;
+    p->decode.done = after_decode;
+    p->decode.deadline_ns = x->deadline_ns;
+    p->decode.salt = j->requests[0]->no_cache ? NULL : &j->requests[0]->salt;
+    p->decode.began_ns = &x->record.decode_ns;
+    cog_record_picture(&x->record, p->decode.memory.base, p->decode.file_len);
     j->image_format = x->record.image_format;
-    cog_decoder_submit(x->server->decoder, &j->decode);
+    cog_decoder_submit(x->server->decoder, &p->decode);
 }
 
 /* ------------------------------------------------------------------ fetch, read */
@@ -109,7 +145,7 @@ static void after_read(uv_work_t *w, int status)
 {
     cog_generate_job *j = w->data;
 
-    j->is_working = false;
+    j->picture->is_working = false;
     if (cog_generate_end_work(j))
         decode(j);
     else
@@ -120,8 +156,8 @@ static void after_read(uv_work_t *w, int status)
 static void start_read(cog_generate_job *j)
 {
     cog_generate_hold(j);
-    j->is_working = true;
-    uv_queue_work(&j->x->server->loop, &j->work, read_in_pool, after_read);
+    j->picture->is_working = true;
+    uv_queue_work(&j->x->server->loop, &j->picture->work, read_in_pool, after_read);
 }
 
 static void after_fetch(cog_fetch *f)
@@ -129,11 +165,11 @@ static void after_fetch(cog_fetch *f)
     cog_generate_job *j = f->user;
     cog_exchange *x = j->x;
 
-    j->is_fetching = false;
+    j->picture->is_fetching = false;
     if (f->status != COG_FETCH_OK)
         cog_log(COG_INFO, "event=picture_not_fetched id=%s curl=%d status=%d", x->id, f->curl_code,
                 f->http_status);
-    cog_picture_source_fetched(&j->source, x->server->cfg.image.max_bytes, &j->err);
+    cog_picture_source_fetched(&j->picture->source, x->server->cfg.image.max_bytes, &j->err);
     if (cog_generate_end_work(j))
         start_read(j);
     else
@@ -147,27 +183,29 @@ static void start_fetch(cog_generate_job *j)
     cog_server *s = x->server;
 
     cog_generate_hold(j);
-    j->is_fetching = true;
-    cog_picture_source_start(&j->source, s->fetcher, x->deadline_ns, s->cfg.image.max_bytes,
-                             after_fetch, j);
+    j->picture->is_fetching = true;
+    cog_picture_source_start(&j->picture->source, s->fetcher, x->deadline_ns,
+                             s->cfg.image.max_bytes, after_fetch, j);
 }
 
 /* It was decoded when it was uploaded. */
 bool cog_generate_take_stored(cog_generate_job *j)
 {
     cog_exchange *x = j->x;
+    const cog_chat_picture *asked = j->picture->asked;
     const cog_file *f =
-        cog_file_store_find(x->server->files, &x->client->digest, j->picture->url, time(NULL));
+        cog_file_store_find(x->server->files, &x->client->digest, asked->url, time(NULL));
     cog_request *r = j->requests[0];
 
+    cog_generate_drop_picture(j);
     x->record.n_images++;
     j->image_format = -1;
     if (!f) {
         char quoted[COG_API_QUOTE];
 
-        cog_api_error_set(&j->err, COG_API_IMAGE_FILE_NOT_FOUND, j->picture->param,
+        cog_api_error_set(&j->err, COG_API_IMAGE_FILE_NOT_FOUND, asked->param,
                           "There is no file %s.",
-                          cog_api_quote(quoted, j->picture->url, strlen(j->picture->url)));
+                          cog_api_quote(quoted, asked->url, strlen(asked->url)));
         count_picture(j, false);
         return false;
     }
@@ -187,9 +225,9 @@ void cog_generate_start_picture(cog_generate_job *j)
     j->x->record.n_images++;
     j->image_format = -1;
     j->x->server->n_preparing++;
-    if (j->is_read)
+    if (j->picture->is_read)
         decode(j);
-    else if (cog_picture_source_is_remote(&j->source))
+    else if (cog_generate_is_remote(j))
         start_fetch(j);
     else
         start_read(j);
@@ -197,9 +235,14 @@ void cog_generate_start_picture(cog_generate_job *j)
 
 void cog_generate_cancel_picture(cog_generate_job *j)
 {
-    if (j->is_working)
-        uv_cancel((uv_req_t *)&j->work);
-    if (j->is_fetching)
-        cog_fetch_cancel(&j->source.fetch);
-    cog_decoder_cancel(j->x->server->decoder, &j->decode);
+    cog_generate_picture *p = j->picture;
+
+    if (!p)
+        return;
+    if (p->is_working)
+        uv_cancel((uv_req_t *)&p->work);
+    else if (p->is_fetching)
+        cog_fetch_cancel(&p->source.fetch);
+    else
+        cog_decoder_cancel(j->x->server->decoder, &p->decode);
 }
