@@ -633,6 +633,7 @@ void cog_event_free(cog_event *ev)
 {
     cog_free(ev->text);
     cog_free(ev->scored);
+    cog_free(ev->candidate);
     cog_free(ev);
 }
 
