@@ -234,7 +234,7 @@ static void write_list(cog_buf *out, const cog_file *f, const list_query *q)
     long n = 0;
 
     cog_buf_puts(out, "{\"object\":\"list\",\"data\":[");
-    for (; f && !has_more; f = cog_file_next(f, q->newest_first)) {
+    for (; f; f = cog_file_next(f, q->newest_first)) {
         if (!is_listed(f, q, now))
             continue;
         has_more = n == q->limit;
