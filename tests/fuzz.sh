@@ -58,6 +58,12 @@ max_len()
     esac
 }
 
+# Of all that times says this shell has run: what half an hour on a shared machine was worth.
+processor_seconds()
+{
+    awk 'NR == 2 { for (i = 1; i <= 2; i++) { split($i, t, "m"); s += t[1] * 60 + t[2] } printf "%.0f", s }' "$1"
+}
+
 # fuzz_one HARNESS: runs it and writes its row of the table.
 fuzz_one()
 {
@@ -77,6 +83,8 @@ fuzz_one()
     "$program" "$@" "-max_total_time=$COG_FUZZ_SECONDS" "-runs=$COG_FUZZ_RUNS" "$corpus" \
         "$root/tests/fuzz/corpus/$h" "$build/seeds/$h" >"$log" 2>&1
     rc=$?
+    times >"$log.times" # not from a subshell, which has run nothing
+    cpu=$(processor_seconds "$log.times")
     after=$(find "$corpus" -type f | wc -l)
     if [ "$COG_FUZZ_UPDATE" ]; then
         "$program" -merge=1 "-max_len=$(max_len "$h")" "$merged" "$root/tests/fuzz/corpus/$h" "$build/seeds/$h" \
@@ -87,7 +95,7 @@ fuzz_one()
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
     found=$(find "$build/findings" -name "$h-*" | wc -l)
     [ "$rc" -eq 0 ] || echo "$h" >>"$build/failed"
-    printf '%-14s %12s %9s %7s %6s %9s\n' "$h" "${runs:-0}" "${rate:-0}" "${edges:-0}" \
+    printf '%-14s %12s %8s %9s %7s %6s %9s\n' "$h" "${runs:-0}" "$cpu" "${rate:-0}" "${edges:-0}" \
         $((after - before)) "$found" | tee -a "$build/table"
     [ "$rc" -eq 0 ] || grep -E 'not true|ERROR: |runtime error' "$log" | head -n 3
     result=$([ "$rc" -eq 0 ] && echo OK || echo FAIL)
@@ -148,7 +156,7 @@ fi
 compile $harnesses || exit 1
 mkdir -p "$build/logs"
 python3 "$root/tests/fuzz/seeds.py" "$build/seeds" || exit 1
-printf '%-14s %12s %9s %7s %6s %9s\n' harness executions exec/s edges new findings
+printf '%-14s %12s %8s %9s %7s %6s %9s\n' harness executions cpu_s exec/s edges new findings
 # shellcheck disable=SC2086
 printf '%s\n' $harnesses | xargs -P "$jobs" -n 1 sh "$0" --one
 [ ! -f "$build/failed" ]
