@@ -339,13 +339,20 @@ static void cancelled_while_decoded(void **state)
     assert_int_equal(rig_try(r, "HOOK fill=3"), COG_DECODE_DONE); /* its helper was taken away */
     assert_int_equal(rig_died(r), 1);
 
-    /* One that ends soon keeps its helper; leaving does not make it guilty. */
-    spins = rig_submit(r, "HOOK ms=60", 10);
-    rig_run(r, r->n_done + 1, 20);
-    cog_decoder_cancel(r->decoder, spins);
-    assert_int_equal(rig_end(r, spins), COG_DECODE_CANCELED);
-    assert_int_equal(rig_try(r, "HOOK ms=60"), COG_DECODE_DONE);
-    assert_int_equal(rig_died(r), 1);
+    /* One that ends soon keeps its helper, unless a busy machine has no time for it; leaving does
+     * not make it guilty. */
+    for (int i = 0; i < 10; i++) {
+        int n_died = rig_died(r);
+
+        spins = rig_submit(r, "HOOK ms=60", 10);
+        rig_run(r, r->n_done + 1, 20);
+        cog_decoder_cancel(r->decoder, spins);
+        assert_int_equal(rig_end(r, spins), COG_DECODE_CANCELED);
+        assert_int_equal(rig_try(r, "HOOK ms=60"), COG_DECODE_DONE);
+        if (rig_died(r) == n_died)
+            return;
+    }
+    fail_msg("its helper was taken away each time");
 }
 
 /* A picture of a gigabyte waits for one of 100 MB, and is cancelled then. */
