@@ -320,11 +320,12 @@ RULES = {
     'prompts': lambda b, e: e['code'] == 'array_above_max_length' and e['param'] == 'prompt'
                             and len(b['prompt']) > 1,
     'echo': lambda b, e: e['param'] == 'logprobs' and b.get('echo') is True and b['stream'],
-    'prompt_logprobs': lambda b, e: e['param'] == 'prompt_logprobs' and b['stream'],
+    'prompt_logprobs': lambda b, e: e['param'] == 'prompt_logprobs' and bool(b.get('stream')),
     'max_tokens': lambda b, e: e['param'] == 'max_tokens' and b.get('max_tokens') == 0
                                and not b.get('echo'),
     'chat': lambda b, e: 'messages' in b and any(
-        RULES[r](b, e) for r in ('turns', 'continue', 'pictures', 'grounding', 'top_logprobs', 'tools')),
+        RULES[r](b, e) for r in ('turns', 'continue', 'pictures', 'grounding', 'top_logprobs',
+                                 'prompt_logprobs', 'tools')),
 }
 
 
