@@ -402,7 +402,8 @@ typedef struct cog_event {
     /* TEXT */
     char *text; /* owned by the event, UTF-8, whole characters, possibly empty; NUL-terminated */
     size_t text_len;
-    int n_tokens; /* tokens this event accounts for */
+    int n_tokens;  /* tokens this event accounts for: one */
+    int32_t token; /* this one; also when its text is held back, or it has none */
     /* Owned, [n_scored]: the tokens of which this text has the first bytes, when the request asks
      * for logprobs. Tokens without text, as the end token, and those whose text a stop string took
      * away are in no event. Where a character is made of several tokens, its first bytes are all of

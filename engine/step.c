@@ -32,7 +32,7 @@ static void report_finish(cog_engine *e, cog_job *j, int choice, const cog_step_
 }
 
 /* Reports what one token did; a greedy job reports it for each of its equal answers. */
-static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
+static void report(cog_engine *e, cog_sequence *q, int32_t token, cog_step_result r)
 {
     cog_job *j = q->job;
     int last = j->n_seqs == 1 ? j->req->n - 1 : q->choice, n_scored;
@@ -49,6 +49,7 @@ static void report(cog_engine *e, cog_sequence *q, cog_step_result r)
         ev->text = cog_strndup(q->text.data ? q->text.data : "", q->text.len);
         ev->text_len = q->text.len;
         ev->n_tokens = 1;
+        ev->token = token;
         cog_core_post(e, ev);
         j->completion_tokens++;
         if (r.finished)
@@ -277,7 +278,7 @@ static int advance(cog_engine *e, cog_sequence *q, int32_t token)
     if (req->logprobs)
         cog_logprob_score(&scored, e->row, e->loaded.model->cfg.vocab, token, req->n_top);
     r = cog_sequence_push(q, token, e->loaded.tokenizer, req->logprobs ? &scored : NULL);
-    report(e, q, r);
+    report(e, q, token, r);
     if (r.finished)
         q->job->n_live--;
     e->counts.tokens++;

@@ -32,11 +32,11 @@ void cog_answer_metrics_write(cog_buf *out, const cog_answer_metrics *m)
     cog_buf_printf(out, ",\"tokens_per_second\":%.3f}", m->tokens_per_second);
 }
 
-static void write_prompt_logprobs(cog_buf *out, const cog_buf *list)
+static void write_list(cog_buf *out, const char *name, const cog_buf *list)
 {
     if (!list)
         return;
-    cog_buf_puts(out, ",\"prompt_logprobs\":[");
+    cog_buf_printf(out, ",\"%s\":[", name);
     cog_buf_add(out, list->data, list->len);
     cog_buf_puts(out, "]");
 }
@@ -53,7 +53,8 @@ void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kin
     cog_json_write_string(out, head->fingerprint);
     if (head->image_width)
         cog_buf_printf(out, ",\"image_sizes\":[[%d,%d]]", head->image_width, head->image_height);
-    write_prompt_logprobs(out, head->prompt_logprobs);
+    write_list(out, "prompt_logprobs", head->prompt_logprobs);
+    write_list(out, "prompt_token_ids", head->prompt_ids);
     cog_buf_puts(out, ",\"choices\":[");
 }
 
@@ -78,7 +79,9 @@ void cog_answer_finish(cog_buf *out, const cog_answer_choice *c)
         cog_buf_puts(out, ",\"grounding\":");
         cog_buf_add(out, c->grounding.data, c->grounding.len);
     }
-    write_prompt_logprobs(out, c->prompt_logprobs);
+    write_list(out, "prompt_logprobs", c->prompt_logprobs);
+    write_list(out, "prompt_token_ids", c->prompt_ids);
+    write_list(out, "token_ids", c->has_token_ids ? &c->token_ids : NULL);
     if (c->confidence.len) {
         cog_buf_puts(out, ",\"confidence\":");
         cog_buf_add(out, c->confidence.data, c->confidence.len);
@@ -86,13 +89,25 @@ void cog_answer_finish(cog_buf *out, const cog_answer_choice *c)
     cog_buf_puts(out, "}");
 }
 
+void cog_answer_go_on(cog_buf *out, const cog_answer_delta *d)
+{
+    cog_buf_puts(out, "\"finish_reason\":null");
+    write_list(out, "prompt_token_ids", d->prompt_ids);
+    write_list(out, "token_ids", d->token_ids);
+    cog_buf_puts(out, "}");
+}
+
 void cog_answer_stream_init(cog_answer_stream *st, const cog_answer_head *head, const char *kind,
                             const char *object, bool include_usage, bool continuous_usage)
 {
-    *st =
-        (cog_answer_stream){ .include_usage = include_usage, .continuous_usage = continuous_usage };
+    cog_answer_head all = *head;
+
+    *st = (cog_answer_stream){ .include_usage = include_usage,
+                               .continuous_usage = continuous_usage,
+                               .prompt_ids = head->prompt_ids };
+    all.prompt_ids = NULL;
     cog_buf_puts(&st->prefix, "data: ");
-    cog_answer_begin(&st->prefix, head, kind, object);
+    cog_answer_begin(&st->prefix, &all, kind, object);
 }
 
 void cog_answer_stream_fini(cog_answer_stream *st)
@@ -106,10 +121,12 @@ void cog_answer_chunk_begin(cog_buf *out, const cog_answer_stream *st)
     cog_buf_add(out, st->prefix.data, st->prefix.len);
 }
 
-void cog_answer_chunk_end(cog_buf *out, const cog_answer_stream *st, const cog_answer_usage *usage,
+void cog_answer_chunk_end(cog_buf *out, cog_answer_stream *st, const cog_answer_usage *usage,
                           bool is_last)
 {
     cog_buf_puts(out, "]");
+    write_list(out, "prompt_token_ids", st->prompt_ids);
+    st->prompt_ids = NULL;
     if (st->continuous_usage) {
         cog_buf_puts(out, ",\"usage\":");
         write_usage(out, usage);

@@ -17,7 +17,8 @@ typedef struct cog_answer_head {
     const char *model, *fingerprint;
     int image_width, image_height;  /* told where boxes are; 0: not */
     const cog_buf *prompt_logprobs; /* a list of all choices' prompt's; NULL: none */
-    const cog_buf *echo; /* what responses repeat of the request (responses.h); borrowed */
+    const cog_buf *prompt_ids; /* the same of its tokens; a stream tells it in its first chunk */
+    const cog_buf *echo;       /* what responses repeat of the request (responses.h); borrowed */
 } cog_answer_head;
 
 /* Where the time of a request with one choice went, in milliseconds. */
@@ -51,8 +52,21 @@ typedef struct cog_answer_choice {
     int n_scored;
     cog_buf confidence;             /* as JSON, when it is finished; empty: not asked for */
     const cog_buf *prompt_logprobs; /* a list of its own prompt's; borrowed; NULL: none */
-    size_t told_bytes, told_chars;  /* of its text that went out, also where it is not kept */
+    const cog_buf *prompt_ids;      /* the same of its tokens */
+    bool is_prompt_told;            /* they went out */
+    bool has_token_ids;
+    cog_buf token_ids; /* a list of all its tokens, or of those that did not go out yet */
+    size_t told_bytes, told_chars; /* of its text that went out, also where it is not kept */
 } cog_answer_choice;
+
+/* What a choice of a stream grew by. */
+typedef struct cog_answer_delta {
+    const char *text; /* [len] */
+    size_t len;
+    const cog_buf *logprobs;   /* [COG_LOGPROB_COLUMNS] as in a choice; NULL: none */
+    const cog_buf *token_ids;  /* a list; NULL: not asked for */
+    const cog_buf *prompt_ids; /* its own prompt's; NULL: none, or told before */
+} cog_answer_delta;
 
 /* "metrics" with a comma before it; nothing for NULL. */
 void cog_answer_metrics_write(cog_buf *out, const cog_answer_metrics *m);
@@ -62,15 +76,19 @@ void cog_answer_metrics_write(cog_buf *out, const cog_answer_metrics *m);
 void cog_answer_begin(cog_buf *out, const cog_answer_head *head, const char *kind,
                       const char *object);
 void cog_answer_end(cog_buf *out, const cog_answer_usage *usage);
-/* "finish_reason", "stop_reason", "grounding" and "confidence" of a choice, up to its end. */
+/* "finish_reason", "stop_reason", and what else is told of a choice, up to its end. */
 void cog_answer_finish(cog_buf *out, const cog_answer_choice *c);
+
+/* "finish_reason" null of a choice that goes on, and its tokens' ids, up to its end. */
+void cog_answer_go_on(cog_buf *out, const cog_answer_delta *d);
 
 /* A stream's constant parts, written once: per chunk only the text is escaped. */
 typedef struct cog_answer_stream {
     cog_buf prefix; /* "data: {..." up to the value of choices; of responses, see there */
     bool include_usage, continuous_usage;
-    cog_buf item;     /* of responses: the id of their only item */
-    int64_t n_events; /* of responses: so far */
+    const cog_buf *prompt_ids; /* borrowed; NULL: none, or told */
+    cog_buf item;              /* of responses: the id of their only item */
+    int64_t n_events;          /* of responses: so far */
 } cog_answer_stream;
 
 void cog_answer_stream_init(cog_answer_stream *st, const cog_answer_head *head, const char *kind,
@@ -80,7 +98,7 @@ void cog_answer_stream_fini(cog_answer_stream *st);
 /* A chunk up to its only choice, and from behind it. usage is the running count; it is written
  * where the stream's options say so. is_last: the choice is finished. */
 void cog_answer_chunk_begin(cog_buf *out, const cog_answer_stream *st);
-void cog_answer_chunk_end(cog_buf *out, const cog_answer_stream *st, const cog_answer_usage *usage,
+void cog_answer_chunk_end(cog_buf *out, cog_answer_stream *st, const cog_answer_usage *usage,
                           bool is_last);
 /* The usage chunk, when the stream has one, and [DONE]. */
 void cog_answer_stream_end(cog_buf *out, const cog_answer_stream *st,

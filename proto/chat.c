@@ -32,6 +32,9 @@ _Static_assert(COG_CHAT_MAX_MESSAGES == 256 && COG_CHAT_MAX_BATCH == 64,
         COG_CUSTOM_FIELD("grounding", COG_FIELD_ANY,                                               \
                          "'anyOf':[{'type':'boolean'},{'type':'object','properties':"              \
                          "{'format':{'enum':['pixel','norm1000','norm1',null]}}}]"),               \
+        { .name = "return_token_ids",                                                              \
+          .kind = COG_FIELD_BOOL,                                                                  \
+          .offset = AT(params.return_token_ids) },                                                 \
         COG_CUSTOM_FIELD("tools", COG_FIELD_ARRAY, ""),                                            \
         COG_CUSTOM_FIELD("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),                  \
         COG_CUSTOM_FIELD("functions", COG_FIELD_ARRAY, ""),                                        \

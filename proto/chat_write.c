@@ -55,15 +55,16 @@ void cog_chat_stream_role(cog_buf *out, cog_answer_stream *st, int choice,
     cog_answer_chunk_end(out, st, usage, false);
 }
 
-void cog_chat_stream_text(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
-                          size_t len, const cog_buf *logprobs, const cog_answer_usage *usage)
+void cog_chat_stream_text(cog_buf *out, cog_answer_stream *st, int choice,
+                          const cog_answer_delta *d, const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
     cog_buf_printf(out, "{\"index\":%d,\"delta\":{\"content\":\"", choice);
-    cog_json_write_text(out, text, len);
+    cog_json_write_text(out, d->text, d->len);
     cog_buf_puts(out, "\"},\"logprobs\":");
-    cog_logprob_write(out, logprobs);
-    cog_buf_puts(out, ",\"finish_reason\":null}");
+    cog_logprob_write(out, d->logprobs);
+    cog_buf_puts(out, ",");
+    cog_answer_go_on(out, d);
     cog_answer_chunk_end(out, st, usage, false);
 }
 

@@ -16,8 +16,8 @@ void cog_chat_stream_init(cog_answer_stream *st, const cog_answer_head *head, bo
  * say so. logprobs: the entries of the tokens whose text begins here; NULL: not asked for. */
 void cog_chat_stream_role(cog_buf *out, cog_answer_stream *st, int choice,
                           const cog_answer_usage *usage);
-void cog_chat_stream_text(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
-                          size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
+void cog_chat_stream_text(cog_buf *out, cog_answer_stream *st, int choice,
+                          const cog_answer_delta *d, const cog_answer_usage *usage);
 void cog_chat_stream_finish(cog_buf *out, cog_answer_stream *st, int choice,
                             const cog_answer_choice *finished, const cog_answer_usage *usage);
 

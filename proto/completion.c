@@ -38,6 +38,7 @@ static const cog_field fields[] = {
       .offset = AT(prompt_logprobs),
       .min = -1,
       .max = 20 },
+    { .name = "return_token_ids", .kind = COG_FIELD_BOOL, .offset = AT(params.return_token_ids) },
     COG_IGNORED_FIELD("metadata"),
     { .name = "add_special_tokens", .kind = COG_FIELD_BOOL, .use = COG_FIELD_REFUSE, .off = 1 },
 };

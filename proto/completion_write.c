@@ -34,12 +34,12 @@ void cog_completion_stream_init(cog_answer_stream *st, const cog_answer_head *he
     cog_answer_stream_init(st, head, kind, object, include_usage, continuous_usage);
 }
 
-void cog_completion_stream_text(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
-                                size_t len, const cog_buf *logprobs, const cog_answer_usage *usage)
+void cog_completion_stream_text(cog_buf *out, cog_answer_stream *st, int choice,
+                                const cog_answer_delta *d, const cog_answer_usage *usage)
 {
     cog_answer_chunk_begin(out, st);
-    write_text(out, choice, text, len, logprobs);
-    cog_buf_puts(out, "\"finish_reason\":null}");
+    write_text(out, choice, d->text, d->len, d->logprobs);
+    cog_answer_go_on(out, d);
     cog_answer_chunk_end(out, st, usage, false);
 }
 

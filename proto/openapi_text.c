@@ -271,13 +271,14 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'system_fingerprint':{'type':'string'},'image_sizes':{'type':'array',"
       "'items':{'type':'array','items':@Count}},'choices':{'type':'array',"
       "'items':@ChatChoice},'usage':{'anyOf':[@Usage,{'type':'null'}]},'metrics':@Metrics,"
-      "'prompt_logprobs':@PromptLogprobs}}" },
+      "'prompt_logprobs':@PromptLogprobs,'prompt_token_ids':@TokenIds}}" },
     { "ChatChoice",
       "{'type':'object','required':['index','message','logprobs','finish_reason',"
       "'stop_reason'],'properties':{'index':@Count,'message':@Answer,"
       "'logprobs':{'anyOf':[@Logprobs,{'type':'null'}]},'finish_reason':{'enum':['stop',"
       "'length']},'stop_reason':{'type':['string','integer','null']},"
-      "'grounding':{'type':'array','items':@Grounding},'confidence':@Confidence}}" },
+      "'grounding':{'type':'array','items':@Grounding},'confidence':@Confidence,'token_ids':@"
+      "TokenIds}}" },
     { "BatchCompletion",
       "{'type':'object','required':['id','object','created','model','system_fingerprint',"
       "'choices','usage'],'properties':{'id':{'type':'string'},"
@@ -291,7 +292,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'length']},'stop_reason':{'type':['string','integer','null']},'image_sizes':{"
       "'type':'array','items':{'type':'array','items':@Count}},"
       "'grounding':{'type':'array','items':@Grounding},'prompt_logprobs':@"
-      "PromptLogprobs,'confidence':@Confidence}}" },
+      "PromptLogprobs,'confidence':@Confidence,'prompt_token_ids':@TokenIds,'token_ids':@TokenIds}"
+      "}" },
     { "FailedChoice",
       "{'type':'object','required':['index','message','logprobs','finish_reason',"
       "'stop_reason','error'],'properties':{'index':@Count,'message':{'type':'object',"
@@ -311,13 +313,13 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'model':{'type':'string'},'system_fingerprint':{'type':'string'},"
       "'image_sizes':{'type':'array','items':{'type':'array','items':@Count}},"
       "'choices':{'type':'array','items':@ChatChunkChoice},'usage':{'anyOf':[@Usage,"
-      "{'type':'null'}]},'metrics':@Metrics}}" },
+      "{'type':'null'}]},'metrics':@Metrics,'prompt_token_ids':@TokenIds}}" },
     { "ChatChunkChoice",
       "{'type':'object','required':['index','delta','logprobs','finish_reason'],"
       "'properties':{'index':@Count,'delta':@Delta,'logprobs':{'anyOf':[@Logprobs,"
       "{'type':'null'}]},'finish_reason':{'enum':['stop','length',null]},"
       "'stop_reason':{'type':['string','integer','null']},'grounding':{'type':'array',"
-      "'items':@Grounding},'confidence':@Confidence}}" },
+      "'items':@Grounding},'confidence':@Confidence,'token_ids':@TokenIds}}" },
     { "Delta", "{'type':'object','required':[],'properties':{'role':{'const':'assistant'},"
                "'content':{'type':'string'},'refusal':{'type':'null'}}}" },
     { "Completion",
@@ -334,7 +336,7 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},"
       "'finish_reason':{'enum':['stop','length']},"
       "'stop_reason':{'type':['string','integer','null']},'confidence':@Confidence,"
-      "'prompt_logprobs':@PromptLogprobs}}" },
+      "'prompt_logprobs':@PromptLogprobs,'prompt_token_ids':@TokenIds,'token_ids':@TokenIds}}" },
     { "CompletionChunk",
       "{'type':'object','required':['id','object','created','model','system_fingerprint',"
       "'choices'],'properties':{'id':{'type':'string'},"
@@ -348,7 +350,8 @@ const cog_openapi_schema cog_openapi_schemas[] = {
       "'properties':{'index':@Count,'text':{'type':'string'},"
       "'logprobs':{'anyOf':[@LogprobColumns,{'type':'null'}]},'finish_reason':{'enum':['stop','"
       "length',null]},'stop_reason':{'type':['string',"
-      "'integer','null']},'confidence':@Confidence}}" },
+      "'integer','null']},'confidence':@Confidence,'prompt_token_ids':@TokenIds,'token_ids':@"
+      "TokenIds}}" },
     { "Response",
       "{'type':'object','required':['id','object','created_at','status','error',"
       "'incomplete_details','model','output','usage','instructions','max_output_tokens',"
@@ -487,6 +490,7 @@ const cog_openapi_schema cog_openapi_schemas[] = {
                 "'properties':{'count':@Count,'max_model_len':@Count,'tokens':{'type':'array',"
                 "'items':{'anyOf':[@TokenId,@Piece]}},'token_strs':{'type':['array','null'],"
                 "'items':{'type':'string'}}}}" },
+    { "TokenIds", "{'type':'array','items':@TokenId}" },
     { "Piece", "{'type':'object','required':['id','piece'],'properties':{'id':@TokenId,"
                "'piece':{'anyOf':[{'type':'string'},{'type':'array','items':@Byte}]}}}" },
     { "Text", "{'type':'object','required':['prompt','content'],"

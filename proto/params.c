@@ -102,7 +102,6 @@ static const cog_field fields[] = {
     BOOL("no_stop_trim", no_stop_trim),
     BOOL("skip_special_tokens", skip_special_tokens),
 
-    COG_REFUSED_FIELD("return_token_ids", COG_FIELD_BOOL, 0),
     COG_REFUSED_FIELD("return_tokens_as_token_ids", COG_FIELD_BOOL, 0),
     COG_REFUSED_FIELD("use_beam_search", COG_FIELD_BOOL, 0),
     COG_REFUSED_FIELD("best_of", COG_FIELD_INT, 1),

@@ -31,6 +31,7 @@ typedef struct cog_params {
     int64_t priority;  /* -100..100, smaller first */
     bool cache_prompt; /* may take from the caches and leave something there */
     bool stream, include_usage, continuous_usage, return_metrics;
+    bool return_token_ids; /* where the route's own table has it */
     const char *stop[COG_PARAMS_MAX_STOPS];
     int n_stop;
     cog_token_lists tokens;

@@ -55,6 +55,7 @@ static const cog_field fields[] = {
     COG_CUSTOM_FIELD("tools", COG_FIELD_ARRAY, ""),
     COG_CUSTOM_FIELD("tool_choice", COG_FIELD_ANY, "'enum':['none','auto']"),
     COG_REFUSED_FIELD("background", COG_FIELD_BOOL, 0),
+    COG_REFUSED_FIELD("return_token_ids", COG_FIELD_BOOL, 0),
     COG_REFUSED_FIELD("prompt_logprobs", COG_FIELD_INT, COG_NO_HARMLESS_VALUE),
     COG_REFUSED_FIELD("previous_response_id", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),
     COG_REFUSED_FIELD("conversation", COG_FIELD_ANY, COG_NO_HARMLESS_VALUE),

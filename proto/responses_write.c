@@ -187,15 +187,15 @@ void cog_responses_stream_begin(cog_buf *out, cog_answer_stream *st, int choice,
     write_part_event(out, st, "response.content_part.added", NULL);
 }
 
-void cog_responses_stream_text(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
-                               size_t len, const cog_buf *logprobs, const cog_answer_usage *usage)
+void cog_responses_stream_text(cog_buf *out, cog_answer_stream *st, int choice,
+                               const cog_answer_delta *d, const cog_answer_usage *usage)
 {
     part_begin(out, st, "response.output_text.delta");
     cog_buf_puts(out, ",\"delta\":\"");
-    cog_json_write_text(out, text, len);
+    cog_json_write_text(out, d->text, d->len);
     cog_buf_puts(out, "\",\"logprobs\":[");
-    if (logprobs)
-        cog_buf_add(out, logprobs->data, logprobs->len);
+    if (d->logprobs)
+        cog_buf_add(out, d->logprobs->data, d->logprobs->len);
     cog_buf_puts(out, "]");
     event_end(out);
 }

@@ -19,8 +19,8 @@ void cog_responses_stream_init(cog_answer_stream *st, const cog_answer_head *hea
  * response.incomplete. There is no [DONE]. */
 void cog_responses_stream_begin(cog_buf *out, cog_answer_stream *st, int choice,
                                 const cog_answer_usage *usage);
-void cog_responses_stream_text(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
-                               size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
+void cog_responses_stream_text(cog_buf *out, cog_answer_stream *st, int choice,
+                               const cog_answer_delta *d, const cog_answer_usage *usage);
 void cog_responses_stream_finish(cog_buf *out, cog_answer_stream *st, int choice,
                                  const cog_answer_choice *finished, const cog_answer_usage *usage);
 void cog_responses_stream_end(cog_buf *out, cog_answer_stream *st, const cog_answer_choice *choices,

@@ -288,6 +288,7 @@ static void free_choices(cog_generate_job *j)
         cog_buf_fini(&j->choices[i].error);
         cog_buf_fini(&j->choices[i].grounding);
         cog_buf_fini(&j->choices[i].confidence);
+        cog_buf_fini(&j->choices[i].token_ids);
         for (int k = 0; k < COG_LOGPROB_COLUMNS; k++)
             cog_buf_fini(&j->choices[i].logprobs[k]);
     }
@@ -311,6 +312,9 @@ static void free_job(cog_generate_job *j)
         cog_buf_fini(&j->prompt_logprobs[i]);
     cog_free(j->prompt_logprobs);
     cog_free(j->prompt_chars);
+    for (int i = 0; j->prompt_ids && i < j->n_requests; i++)
+        cog_buf_fini(&j->prompt_ids[i]);
+    cog_free(j->prompt_ids);
     for (int i = 0; i < j->n_candidates; i++)
         cog_free(j->candidate[i]);
     cog_free(j->candidate);

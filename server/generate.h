@@ -54,8 +54,8 @@ typedef struct cog_generate_form {
                         bool continuous_usage);
     void (*stream_role)(cog_buf *out, cog_answer_stream *st, int choice,
                         const cog_answer_usage *usage);
-    void (*stream_text)(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
-                        size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
+    void (*stream_text)(cog_buf *out, cog_answer_stream *st, int choice, const cog_answer_delta *d,
+                        const cog_answer_usage *usage);
     void (*stream_finish)(cog_buf *out, cog_answer_stream *st, int choice,
                           const cog_answer_choice *finished, const cog_answer_usage *usage);
     /* NULL: cog_answer_stream_end. */
@@ -100,6 +100,7 @@ struct cog_generate_job {
     int n_echo_top;    /* the same in the columns of completions that repeat their prompt */
     cog_buf *prompt_logprobs; /* [n_requests], owned, lists (logprob_write.h); NULL: nothing yet */
     size_t *prompt_chars;     /* [n_requests], owned: characters of prompts in columns */
+    cog_buf *prompt_ids;      /* [n_requests], owned: lists; NULL: not asked for */
     char **candidate; /* [n_candidates], owned: the texts whose probability is told; none: 0 */
     int n_candidates;
     double **candidate_logprobs; /* [n_requests] of [n_candidates], owned; NULL until they come */

@@ -30,7 +30,19 @@ static cog_answer_head head_of(const cog_generate_job *j)
                               .prompt_logprobs = j->n_prompt_top >= 0 && !j->form->has_columns
                                                      ? &j->prompt_logprobs[0]
                                                      : NULL,
+                              .prompt_ids = j->form->has_columns ? NULL : j->prompt_ids,
                               .echo = &j->echo };
+}
+
+/* The ids of its own prompt, the first time; where all choices have one, the head tells them. */
+static const cog_buf *take_prompt_ids(cog_generate_job *j, int choice)
+{
+    cog_answer_choice *c = &j->choices[choice];
+
+    if (!j->prompt_ids || c->is_prompt_told || !(j->form->has_columns || j->whole))
+        return NULL;
+    c->is_prompt_told = true;
+    return &j->prompt_ids[choice / j->n];
 }
 
 /* The roles go out together with the first token: a chunk before it would make the time to first
@@ -44,12 +56,15 @@ void cog_generate_begin_stream(cog_generate_job *j)
     j->has_roles = true;
     j->form->stream_init(&j->writer, &head, j->include_usage, j->continuous_usage);
     for (int i = 0; i < n_choices(j); i++) {
-        const cog_buf *text = &j->choices[i].text;
+        cog_answer_choice *c = &j->choices[i];
+        cog_answer_delta begun = { .text = c->text.data, .len = c->text.len };
 
         if (j->form->stream_role)
             j->form->stream_role(&j->x->out, &j->writer, i, &j->usage);
-        if (text->len)
-            j->form->stream_text(&j->x->out, &j->writer, i, text->data, text->len, NULL, &j->usage);
+        if (begun.len == 0)
+            continue;
+        begun.prompt_ids = take_prompt_ids(j, i);
+        j->form->stream_text(&j->x->out, &j->writer, i, &begun, &j->usage);
     }
 }
 
@@ -73,14 +88,21 @@ static cog_buf entries_from(const cog_buf *logprobs, size_t start)
 /* start: of what this event added to the log-probabilities. */
 static void stream_text(cog_generate_job *j, int choice, const cog_event *ev, size_t start)
 {
-    cog_buf *kept = j->choices[choice].logprobs;
+    cog_answer_choice *c = &j->choices[choice];
+    cog_buf *kept = c->logprobs;
     cog_buf added = entries_from(kept, start);
     const cog_buf *logprobs = j->form->ends_whole ? &added : kept;
+    cog_answer_delta d = { .text = ev->text,
+                           .len = ev->text_len,
+                           .logprobs = j->has_logprobs ? logprobs : NULL,
+                           .token_ids = c->has_token_ids ? &c->token_ids : NULL };
 
     cog_generate_begin_stream(j);
-    if (ev->text_len)
-        j->form->stream_text(&j->x->out, &j->writer, choice, ev->text, ev->text_len,
-                             j->has_logprobs ? logprobs : NULL, &j->usage);
+    if (d.len) {
+        d.prompt_ids = take_prompt_ids(j, choice);
+        j->form->stream_text(&j->x->out, &j->writer, choice, &d, &j->usage);
+        cog_buf_clear(&c->token_ids);
+    }
     for (int i = 0; !j->form->ends_whole && i < COG_LOGPROB_COLUMNS; i++)
         cog_buf_clear(&kept[i]);
     cog_exchange_send(j->x);
@@ -95,6 +117,8 @@ static void on_text(cog_generate_job *j, int choice, const cog_event *ev)
     j->usage.completion_tokens += ev->n_tokens;
     if (j->has_logprobs)
         cog_generate_add_logprobs(c, j, ev);
+    if (c->has_token_ids)
+        cog_buf_printf(&c->token_ids, c->token_ids.len ? ",%d" : "%d", (int)ev->token);
     if (j->stream)
         stream_text(j, choice, ev, start);
     c->told_bytes += ev->text_len;
@@ -122,6 +146,7 @@ static bool is_finish_late(const cog_generate_job *j)
 
 static void write_finish(cog_generate_job *j, int choice)
 {
+    j->choices[choice].prompt_ids = take_prompt_ids(j, choice);
     j->form->stream_finish(&j->x->out, &j->writer, choice, &j->choices[choice], &j->usage);
 }
 
@@ -139,6 +164,8 @@ static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
         cog_generate_write_confidence(j, choice);
     if (j->n_prompt_top >= 0 && (j->form->has_columns || j->whole))
         c->prompt_logprobs = &j->prompt_logprobs[choice / j->n];
+    if (!j->stream)
+        c->prompt_ids = take_prompt_ids(j, choice);
     if (!j->stream || is_finish_late(j))
         return;
     cog_generate_begin_stream(j);
@@ -288,8 +315,10 @@ void cog_generate_answer_known(cog_generate_job *j)
 {
     for (int i = 0; i < n_choices(j); i++) {
         j->choices[i].finish = "length";
-        if (!j->stream)
+        if (!j->stream) {
+            j->choices[i].prompt_ids = take_prompt_ids(j, i);
             continue;
+        }
         cog_generate_begin_stream(j);
         write_finish(j, i);
     }

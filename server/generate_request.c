@@ -177,6 +177,17 @@ static void build_request(cog_request *r, const cog_exchange *x, const cog_param
         r->stop[i] = cog_strdup(p->stop[i]);
 }
 
+static void list_prompt_ids(cog_generate_job *j)
+{
+    j->prompt_ids = cog_array(cog_buf, (size_t)j->n_requests);
+    for (int i = 0; i < j->n_requests; i++) {
+        const cog_prompt *p = &j->requests[i]->prompt;
+
+        for (int k = 0; k < p->n_tokens; k++)
+            cog_buf_printf(&j->prompt_ids[i], k ? ",%d" : "%d", (int)p->tokens[k]);
+    }
+}
+
 int cog_generate_take_params(cog_generate_job *j, const cog_params *p)
 {
     size_t n_choices = (size_t)j->n_requests * (size_t)p->n;
@@ -201,6 +212,10 @@ int cog_generate_take_params(cog_generate_job *j, const cog_params *p)
     j->pace = cog_array(cog_pace, n_choices);
     for (size_t i = 0; i < n_choices; i++)
         j->choices[i].has_logprobs = j->has_logprobs;
+    for (size_t i = 0; i < n_choices; i++)
+        j->choices[i].has_token_ids = p->return_token_ids;
+    if (p->return_token_ids)
+        list_prompt_ids(j);
     if (p->user)
         hash_user(j->x->record.user, p->user);
     j->request_id = p->request_id;

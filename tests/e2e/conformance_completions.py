@@ -8,7 +8,7 @@ import os
 import sys
 
 import tap
-from server import Server, check_error, until
+from server import Server, check_error, chunks_of, picture_part, until
 
 BINARY, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 HEADERS = {'Content-Type': 'application/json'}
@@ -253,6 +253,72 @@ def ids_out_of_range(server):
     assert complete(server, prompt=[config['vocab_size'] - 1])['usage']['prompt_tokens'] == 2
 
 
+def stream_of(server, path, **body):
+    """Its chunks."""
+    status, _, data = send(server, path, stream=True, **body)
+    assert status == 200, data
+    return chunks_of(data)
+
+
+def joined_ids(chunks):
+    """Of each choice: its tokens, and its prompt's, which are told once and first."""
+    ids, prompts = {}, {}
+    for choice in (c for chunk in chunks for c in chunk['choices']):
+        i = choice['index']
+        if 'prompt_token_ids' in choice:
+            assert i not in prompts and not ids.get(i), choice
+            prompts[i] = choice['prompt_token_ids']
+        ids[i] = ids.get(i, []) + choice.get('token_ids', [])
+    return [ids[i] for i in range(len(ids))], prompts
+
+
+def token_ids_are_those_of_the_texts(server):
+    """Of prompts and answers, also where a stop string holds text back and takes it away."""
+    with open(os.path.join(MODEL, 'config.json'), encoding='utf-8') as f:
+        config = json.load(f)
+    for more in ({}, {'stop': ['a', 'zz']}, {'max_tokens': 1}, {'echo': True}):
+        ask = {'prompt': ['Question: What is this? Answer:', 'a b c'], 'n': 2, 'temperature': 1.5, 'seed': 5,
+               'return_token_ids': True, **more}
+        data = complete(server, **ask)
+        for i, choice in enumerate(data['choices']):
+            prompt = ask['prompt'][i // 2]
+            assert choice['prompt_token_ids'] == [config['bos_token_id']] + ids_of(server, prompt), choice
+            if 'stop' in more or 'echo' in more:
+                continue
+            tokens = [t for t in choice['token_ids'] if t != config['eos_token_id']]
+            text = json.loads(send(server, '/detokenize', tokens=choice['prompt_token_ids'][1:] + tokens)[2])
+            assert text['prompt'] == prompt + choice['text'], (text, choice)
+        whole = [c['token_ids'] for c in data['choices']]
+        assert sum(map(len, whole)) == data['usage']['completion_tokens'], data
+        ids, prompts = joined_ids(stream_of(server, '/v1/completions', **ask))
+        assert ids == whole, (ids, whole)
+        assert prompts == {i: c['prompt_token_ids'] for i, c in enumerate(data['choices'])}, prompts
+    assert 'token_ids' not in json.dumps(complete(server, prompt='a'))
+
+
+def token_ids_of_chats(server):
+    """The picture's places are among them; one prompt is told once."""
+    with open(os.path.join(MODEL, 'samples', '02.jpg'), 'rb') as f:
+        content = [picture_part(f.read(), 'image/jpeg'), {'type': 'text', 'text': 'What is this?'}]
+    messages = [{'role': 'user', 'content': content}]
+    ask = {'messages': messages, 'n': 2, 'temperature': 1, 'seed': 3, 'return_token_ids': True}
+    status, _, data = send(server, '/v1/chat/completions', **ask)
+    assert status == 200, data
+    data = json.loads(data)
+    tokens = json.loads(send(server, '/tokenize', messages=messages)[2])['tokens']
+    assert data['prompt_token_ids'] == tokens and len(tokens) == data['usage']['prompt_tokens'], data
+    whole = [c['token_ids'] for c in data['choices']]
+    assert sum(map(len, whole)) == data['usage']['completion_tokens'], data
+    chunks = stream_of(server, '/v1/chat/completions', **ask)
+    assert [c.get('prompt_token_ids') for c in chunks] == [tokens] + [None] * (len(chunks) - 1)
+    assert joined_ids(chunks) == (whole, {})
+    status, _, data = send(server, '/v1/chat/completions/batch', **{**ask, 'n': 1, 'messages': [messages] * 2})
+    assert status == 200, data
+    assert [c['prompt_token_ids'] for c in json.loads(data)['choices']] == [tokens] * 2, data
+    status, headers, data = send(server, '/v1/responses', input='a', return_token_ids=True)
+    check_error(status, headers, json.loads(data), 400, 'unsupported_parameter', 'return_token_ids')
+
+
 def counted_as_one_request(server):
     """In the log and in /metrics, with the tokens of all prompts."""
     def handled():
@@ -275,7 +341,7 @@ def counted_as_one_request(server):
 TESTS = [a_chat_is_a_completion_of_its_text, a_chat_goes_on_as_its_text_does, several_are_as_each_alone,
          a_stream_says_what_the_whole_does,
          a_thousand_seeds_stream_as_they_are_whole, tokens_tell_how_likely_they_were,
-         an_echo_is_the_prompt, default_and_limits,
+         an_echo_is_the_prompt, token_ids_are_those_of_the_texts, token_ids_of_chats, default_and_limits,
          ids_out_of_range, counted_as_one_request]
 tap.need_model(MODEL)
 with Server(BINARY, MODEL) as shared:

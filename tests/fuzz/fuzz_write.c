@@ -31,8 +31,8 @@ typedef struct form {
                   int n, const cog_answer_usage *usage);
     void (*stream_init)(cog_answer_stream *st, const cog_answer_head *head, bool include_usage,
                         bool continuous_usage);
-    void (*stream_text)(cog_buf *out, cog_answer_stream *st, int choice, const char *text,
-                        size_t len, const cog_buf *logprobs, const cog_answer_usage *usage);
+    void (*stream_text)(cog_buf *out, cog_answer_stream *st, int choice, const cog_answer_delta *d,
+                        const cog_answer_usage *usage);
     void (*stream_finish)(cog_buf *out, cog_answer_stream *st, int choice,
                           const cog_answer_choice *finished, const cog_answer_usage *usage);
     const char *whole, *delta; /* of a choice: what has its text; NULL: it does itself */
@@ -113,6 +113,10 @@ static void check_stream(const form *f, const text *t, const cog_answer_head *he
     const cog_logprob_token token = { t->raw, t->len, flags & 32 ? -1e300 : -0.5 };
     cog_answer_stream st;
     cog_buf out = { 0 }, entries[COG_LOGPROB_COLUMNS] = { { 0 } }, joined;
+    const cog_answer_delta delta = { .text = t->raw,
+                                     .len = t->len,
+                                     .logprobs = flags & 16 ? entries : NULL,
+                                     .token_ids = flags & 8 ? &finished.token_ids : NULL };
     int n = 0;
 
     for (unsigned i = 0; i < (flags >> 6); i++) {
@@ -124,7 +128,7 @@ static void check_stream(const form *f, const text *t, const cog_answer_head *he
     f->stream_init(&st, head, flags & 1, flags & 2);
     if (f->delta)
         cog_chat_stream_role(&out, &st, 0, usage);
-    f->stream_text(&out, &st, 0, t->raw, t->len, flags & 16 ? entries : NULL, usage);
+    f->stream_text(&out, &st, 0, &delta, usage);
     f->stream_finish(&out, &st, 0, &finished, usage);
     cog_answer_stream_end(&out, &st, usage);
     joined = read_stream(f, &out, &n);

@@ -147,6 +147,7 @@ static void post_text(cog_engine *e, struct fake_request *f, const char *text)
         ev->text = cog_strdup(text);
         ev->text_len = strlen(text);
         ev->n_tokens = 1;
+        ev->token = 'a' + f->sent % 26;
         if (f->r->logprobs)
             add_score(ev, f->r, f->sent, f->told);
         post(e, ev);

@@ -64,7 +64,8 @@ static void boxes(void **state)
                                      "\"grounding\":[1]}],\"usage\""));
     cog_buf_clear(&out);
     cog_chat_stream_init(&st, &sized, false, false);
-    cog_chat_stream_text(&out, &st, 0, "x", 1, NULL, &usage);
+    cog_chat_stream_text(&out, &st, 0,
+                         &(cog_answer_delta){ .text = "x", .len = 1, .logprobs = NULL }, &usage);
     assert_null(strstr(out.data, "grounding"));
     assert_non_null(strstr(out.data, "\"fp_1\",\"image_sizes\":[[640,480]],\"choices\":["));
     cog_buf_clear(&out);
@@ -106,7 +107,9 @@ static void metrics_go_out_once(void **state)
         } else {
             cog_chat_stream_init(&st, &head, form & 1, form & 2);
             cog_chat_stream_role(&out, &st, 0, &with);
-            cog_chat_stream_text(&out, &st, 0, "x", 1, NULL, &with);
+            cog_chat_stream_text(&out, &st, 0,
+                                 &(cog_answer_delta){ .text = "x", .len = 1, .logprobs = NULL },
+                                 &with);
             cog_chat_stream_finish(&out, &st, 0, &choice, &with);
             cog_answer_stream_end(&out, &st, &with);
             cog_answer_stream_fini(&st);
@@ -131,7 +134,9 @@ static void write_all(cog_buf *out, bool include_usage, bool continuous_usage)
 
     cog_chat_stream_init(&st, &head, include_usage, continuous_usage);
     cog_chat_stream_role(out, &st, 1, &usage);
-    cog_chat_stream_text(out, &st, 1, "\xc3\xbc\\", 3, NULL, &usage);
+    cog_chat_stream_text(out, &st, 1,
+                         &(cog_answer_delta){ .text = "\xc3\xbc\\", .len = 3, .logprobs = NULL },
+                         &usage);
     cog_chat_stream_finish(out, &st, 1, &choice, &usage);
     cog_answer_stream_end(out, &st, &usage);
     cog_answer_stream_fini(&st);
@@ -209,7 +214,9 @@ static void how_likely_tokens_were(void **state)
         strstr(out.data, "\"logprobs\":{\"content\":[],\"refusal\":null},\"finish_reason\""));
     cog_buf_clear(&out);
     cog_chat_stream_init(&st, &head, false, false);
-    cog_chat_stream_text(&out, &st, 1, "x", 1, choices[0].logprobs, &usage);
+    cog_chat_stream_text(
+        &out, &st, 1, &(cog_answer_delta){ .text = "x", .len = 1, .logprobs = choices[0].logprobs },
+        &usage);
     assert_string_equal(out.data, CHUNK("{\"index\":1,\"delta\":{\"content\":\"x\"}," LOGPROBS
                                         "\"finish_reason\":null}",
                                         ""));

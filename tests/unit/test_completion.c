@@ -205,6 +205,37 @@ static void whole(void **state)
     cog_buf_fini(&out);
 }
 
+static void token_ids(void **state)
+{
+    cog_buf prompt = { 0 }, none = { 0 }, ids = { 0 }, out = { 0 };
+    const cog_answer_usage usage = { 0 };
+    cog_answer_choice choice = { .finish = "stop", .has_token_ids = true };
+    cog_answer_head all = head;
+    cog_answer_stream st;
+
+    cog_buf_puts(&prompt, "1,2");
+    cog_buf_puts(&ids, "5,6");
+    choice.token_ids = ids;
+    choice.prompt_ids = &prompt;
+    cog_completion_write(&out, &head, &choice, 1, &usage);
+    assert_non_null(
+        strstr(out.data, "\"stop_reason\":null,\"prompt_token_ids\":[1,2],\"token_ids\":[5,6]}"));
+    cog_buf_clear(&out);
+    all.prompt_ids = &prompt; /* of a chat: once, in the first chunk */
+    cog_completion_stream_init(&st, &all, false, false);
+    for (int i = 0; i < 2; i++)
+        cog_completion_stream_text(
+            &out, &st, 0,
+            &(cog_answer_delta){ .text = "a", .len = 1, .token_ids = i ? &none : &ids }, &usage);
+    assert_non_null(strstr(out.data, "\"finish_reason\":null,\"token_ids\":[5,6]}],"
+                                     "\"prompt_token_ids\":[1,2]}\n\n"));
+    assert_non_null(strstr(out.data, "\"finish_reason\":null,\"token_ids\":[]}]}\n\n"));
+    cog_answer_stream_fini(&st);
+    cog_buf_fini(&prompt);
+    cog_buf_fini(&ids);
+    cog_buf_fini(&out);
+}
+
 static void streamed(void **state)
 {
     const cog_answer_choice choice = { .finish = "length" };
@@ -213,7 +244,8 @@ static void streamed(void **state)
     cog_buf out = { 0 };
 
     cog_completion_stream_init(&st, &head, false, false);
-    cog_completion_stream_text(&out, &st, 5, "a\n", 2, NULL, &usage);
+    cog_completion_stream_text(
+        &out, &st, 5, &(cog_answer_delta){ .text = "a\n", .len = 2, .logprobs = NULL }, &usage);
     cog_completion_stream_finish(&out, &st, 5, &choice, &usage);
     cog_answer_stream_end(&out, &st, &usage);
     assert_string_equal(
@@ -264,7 +296,8 @@ static void how_likely_tokens_were(void **state)
     assert_non_null(strstr(out.data, "{\"index\":2,\"text\":\"\",\"logprobs\":null,"));
     cog_buf_clear(&out);
     cog_completion_stream_init(&st, &head, false, false);
-    cog_completion_stream_text(&out, &st, 1, "x", 1, columns, &usage);
+    cog_completion_stream_text(
+        &out, &st, 1, &(cog_answer_delta){ .text = "x", .len = 1, .logprobs = columns }, &usage);
     cog_completion_stream_finish(&out, &st, 1, &choices[0], &usage);
     assert_non_null(
         strstr(out.data, "\"text\":\"x\",\"logprobs\":" COLUMNS ",\"finish_reason\":null}"));
@@ -355,6 +388,7 @@ int main(void)
         cmocka_unit_test(other_fields),
         cmocka_unit_test(whole),
         cmocka_unit_test(streamed),
+        cmocka_unit_test(token_ids),
         cmocka_unit_test(how_likely_tokens_were),
         cmocka_unit_test(how_likely_prompts_were),
         cmocka_unit_test(shares_add_up),
