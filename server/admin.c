@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "proto/json_write.h"
+#include "proto/percent.h"
 #include "server/chat_prompt.h"
 
 #include <string.h>
@@ -66,14 +67,6 @@ void cog_admin_models(cog_exchange *x)
     answer_json(x, 200);
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* %XX undone; the length loses one final slash, as every path does. */
 static char *decode_name(const char *name)
 {
@@ -83,12 +76,10 @@ static char *decode_name(const char *name)
     if (len > 1 && name[len - 1] == '/')
         len--;
     for (size_t i = 0; i < len; i++) {
-        if (name[i] == '%' && i + 2 < len && hex(name[i + 1]) >= 0 && hex(name[i + 2]) >= 0) {
-            out[n++] = (char)(hex(name[i + 1]) * 16 + hex(name[i + 2]));
-            i += 2;
-        } else {
-            out[n++] = name[i];
-        }
+        int byte = cog_percent_byte(name + i, len - i);
+
+        out[n++] = byte < 0 ? name[i] : (char)byte;
+        i += byte < 0 ? 0 : 2;
     }
     out[n] = '\0';
     return out;

@@ -1,26 +1,20 @@
 #include "server/query.h"
 
 #include "base/err.h"
+#include "proto/percent.h"
 
 #include <string.h>
-
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 static int decode(char *dst, size_t size, const char *text, size_t len)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < len; i++) {
+        int byte = cog_percent_byte(text + i, len - i);
         char c = text[i] == '+' ? ' ' : text[i];
 
-        if (c == '%' && i + 2 < len && hex(text[i + 1]) >= 0 && hex(text[i + 2]) >= 0) {
-            c = (char)(hex(text[i + 1]) * 16 + hex(text[i + 2]));
+        if (byte >= 0) {
+            c = (char)byte;
             i += 2;
         }
         if (n + 1 >= size || c == '\0')

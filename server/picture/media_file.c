@@ -1,6 +1,7 @@
 #include "server/picture/media_file.h"
 
 #include "base/alloc.h"
+#include "proto/percent.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,18 +45,11 @@ void cog_media_close(cog_media_root *r)
 
 /* ------------------------------------------------------------------ names */
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 char *cog_media_path(const char *url)
 {
     static const char scheme[] = "file://", local[] = "localhost/";
     char *path, *end;
+    int byte;
 
     if (strncasecmp(url, scheme, strlen(scheme)) != 0)
         return NULL;
@@ -70,11 +64,12 @@ char *cog_media_path(const char *url)
             *end++ = *c;
             continue;
         }
-        if (hex(c[1]) < 0 || hex(c[2]) < 0 || (c[1] == '0' && c[2] == '0')) {
+        byte = cog_percent_byte(c, strnlen(c, 3));
+        if (byte <= 0) {
             cog_free(path);
             return NULL;
         }
-        *end++ = (char)(hex(c[1]) * 16 + hex(c[2]));
+        *end++ = (char)byte;
         c += 2;
     }
     *end = '\0';
