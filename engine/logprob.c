@@ -17,32 +17,36 @@ static void insert(cog_scored_token *out, int n_top, int32_t token, float logit)
     out->top[at] = (cog_logprob){ token, logit };
 }
 
-static float log_of(float logit, float max, double log_sum)
+cog_logprob_row cog_logprob_row_of(const float *logits, int vocab)
 {
-    return (float)((double)logit - (double)max - log_sum);
+    cog_logprob_row row = { .max = -INFINITY };
+    uint64_t sum = 0;
+
+    for (int i = 0; i < vocab; i++)
+        row.max = logits[i] > row.max ? logits[i] : row.max;
+    for (int i = 0; i < vocab; i++)
+        sum += cog_sample_exp((double)logits[i] - (double)row.max);
+    row.log_sum = log(ldexp((double)sum, -COG_SAMPLE_BITS));
+    return row;
+}
+
+float cog_logprob_of(const cog_logprob_row *row, float logit)
+{
+    return (float)((double)logit - (double)row->max - row->log_sum);
 }
 
 void cog_logprob_score(cog_scored_token *out, const float *logits, int vocab, int32_t token,
                        int n_top)
 {
-    float max = -INFINITY;
-    uint64_t sum = 0;
-    double log_sum;
+    cog_logprob_row row = cog_logprob_row_of(logits, vocab);
 
-    *out = (cog_scored_token){ .self.token = token };
+    *out = (cog_scored_token){ .self.token = token, .rank = 1 };
     for (int i = 0; i < vocab; i++) {
-        if (!(logits[i] > -INFINITY)) /* nor NaN */
-            continue;
-        max = logits[i] > max ? logits[i] : max;
-        insert(out, n_top, i, logits[i]);
-    }
-    out->rank = 1;
-    for (int i = 0; i < vocab; i++) {
-        sum += cog_sample_exp((double)logits[i] - (double)max);
         out->rank += logits[i] > logits[token];
+        if (logits[i] > -INFINITY) /* nor NaN */
+            insert(out, n_top, i, logits[i]);
     }
-    log_sum = log(ldexp((double)sum, -COG_SAMPLE_BITS));
-    out->self.logprob = log_of(logits[token], max, log_sum);
+    out->self.logprob = cog_logprob_of(&row, logits[token]);
     for (int i = 0; i < out->n_top; i++)
-        out->top[i].logprob = log_of(out->top[i].logprob, max, log_sum);
+        out->top[i].logprob = cog_logprob_of(&row, out->top[i].logprob);
 }

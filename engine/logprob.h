@@ -9,6 +9,16 @@
 
 #include "engine/engine.h"
 
+/* What all tokens of a row of logits have in common. */
+typedef struct cog_logprob_row {
+    float max;
+    double log_sum; /* of the weights, which are relative to max */
+} cog_logprob_row;
+
+/* logits [vocab], one of them finite. */
+cog_logprob_row cog_logprob_row_of(const float *logits, int vocab);
+float cog_logprob_of(const cog_logprob_row *row, float logit);
+
 /* Of the token, its rank too, and, likeliest first and of equal ones the lower id, of out->n_top of
  * all tokens: n_top, or as many as have a logit above -infinity. logits [vocab], one of them
  * finite. */

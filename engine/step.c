@@ -169,34 +169,29 @@ static int take_prompt(cog_engine *e, int first)
 }
 
 /* How likely it is that an answer ends here. */
-static double score_end(const cog_engine *e)
+static double score_end(const cog_engine *e, const cog_logprob_row *row)
 {
     const cog_engine_info *info = &e->loaded.info;
     double sum = 0;
 
-    for (int i = 0; i < info->n_eos; i++) {
-        cog_scored_token s;
-        cog_logprob_score(&s, e->row, info->vocab, info->eos[i], 0);
-        sum += exp((double)s.self.logprob);
-    }
+    for (int i = 0; i < info->n_eos; i++)
+        sum += exp((double)cog_logprob_of(row, e->row[info->eos[i]]));
     return log(sum);
 }
 
-/* e->row has the logits for the candidate's next token, or its end. */
-static int advance_candidate(cog_engine *e, cog_sequence *q)
+/* e->row has the logits, as row says, for the candidate's next token, or its end. */
+static int advance_candidate(cog_engine *e, cog_sequence *q, const cog_logprob_row *row)
 {
     const cog_candidate *c = q->candidate;
     int n = q->sched.n_tokens - q->job->req->prompt.n_tokens;
-    cog_scored_token s;
 
     if (n == c->n) {
-        q->score += score_end(e);
+        q->score += score_end(e, row);
         q->finished = true;
         q->job->n_live--;
         q->job->n_scoring--;
     } else {
-        cog_logprob_score(&s, e->row, e->loaded.model->cfg.vocab, c->token[n], 0);
-        q->score += (double)s.self.logprob;
+        q->score += (double)cog_logprob_of(row, e->row[c->token[n]]);
         q->tokens[q->sched.n_tokens++] = c->token[n];
     }
     return isnan(q->score) ? COG_EDEVICE : 0;
@@ -226,9 +221,11 @@ static void report_candidates(cog_engine *e, cog_job *j)
 /* The prompt's logits are in e->row, and its sequence still has its pages. */
 static int begin_candidates(cog_engine *e, cog_job *j)
 {
+    cog_logprob_row row = cog_logprob_row_of(e->row, e->loaded.model->cfg.vocab);
+
     for (int i = 0; i < j->req->n_candidates; i++) {
         cog_sequence *q = &j->scorer[i];
-        int rc = advance_candidate(e, q);
+        int rc = advance_candidate(e, q, &row);
         if (rc < 0)
             return rc;
         if (!q->finished)
@@ -242,10 +239,12 @@ static int take_candidate(cog_engine *e, int row)
 {
     cog_sequence *q = e->batcher.sample[row];
     int rc = read_row(e, row);
+    cog_logprob_row all;
 
     if (rc < 0 || q->job->failed)
         return rc;
-    q->job->failed = advance_candidate(e, q);
+    all = cog_logprob_row_of(e->row, e->loaded.model->cfg.vocab);
+    q->job->failed = advance_candidate(e, q, &all);
     if (q->finished) {
         cog_scheduler_remove(&e->sched, &q->sched);
         report_candidates(e, q->job);
