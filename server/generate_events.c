@@ -15,6 +15,12 @@ static int n_choices(const cog_generate_job *j)
     return j->n_parts ? j->n_parts : j->n_requests * j->n;
 }
 
+/* What is told of a prompt stands at its choices; else once, in the head. */
+static bool has_own_prompts(const cog_generate_job *j)
+{
+    return j->form->has_columns || j->whole;
+}
+
 static cog_answer_head head_of(const cog_generate_job *j)
 {
     const cog_exchange *x = j->x;
@@ -27,10 +33,10 @@ static cog_answer_head head_of(const cog_generate_job *j)
                               .fingerprint = cog_status_fingerprint(s),
                               .image_width = has_boxes ? j->boxes.width : 0,
                               .image_height = has_boxes ? j->boxes.height : 0,
-                              .prompt_logprobs = j->n_prompt_top >= 0 && !j->form->has_columns
+                              .prompt_logprobs = j->n_prompt_top >= 0 && !has_own_prompts(j)
                                                      ? &j->prompt_logprobs[0]
                                                      : NULL,
-                              .prompt_ids = j->form->has_columns ? NULL : j->prompt_ids,
+                              .prompt_ids = has_own_prompts(j) ? NULL : j->prompt_ids,
                               .echo = &j->echo };
 }
 
@@ -39,7 +45,7 @@ static const cog_buf *take_prompt_ids(cog_generate_job *j, int choice)
 {
     cog_answer_choice *c = &j->choices[choice];
 
-    if (!j->prompt_ids || c->is_prompt_told || !(j->form->has_columns || j->whole))
+    if (!j->prompt_ids || c->is_prompt_told || !has_own_prompts(j))
         return NULL;
     c->is_prompt_told = true;
     return &j->prompt_ids[choice / j->n];
@@ -162,7 +168,7 @@ static void on_finish(cog_generate_job *j, int choice, const cog_event *ev)
     find_boxes(j, c);
     if (j->has_logprobs)
         cog_generate_write_confidence(j, choice);
-    if (j->n_prompt_top >= 0 && (j->form->has_columns || j->whole))
+    if (j->n_prompt_top >= 0 && has_own_prompts(j))
         c->prompt_logprobs = &j->prompt_logprobs[choice / j->n];
     if (!j->stream)
         c->prompt_ids = take_prompt_ids(j, choice);

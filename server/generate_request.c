@@ -210,10 +210,10 @@ int cog_generate_take_params(cog_generate_job *j, const cog_params *p)
     j->has_metrics = p->return_metrics && n_choices == 1;
     j->choices = cog_array(cog_answer_choice, n_choices);
     j->pace = cog_array(cog_pace, n_choices);
-    for (size_t i = 0; i < n_choices; i++)
+    for (size_t i = 0; i < n_choices; i++) {
         j->choices[i].has_logprobs = j->has_logprobs;
-    for (size_t i = 0; i < n_choices; i++)
         j->choices[i].has_token_ids = p->return_token_ids;
+    }
     if (p->return_token_ids)
         list_prompt_ids(j);
     if (p->user)
