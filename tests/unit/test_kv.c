@@ -5,6 +5,23 @@
 
 #include <string.h>
 
+/* n pages, and three tables for all of them. */
+static void open_pool(cog_kv *kv, int n, cog_block_table *a, cog_block_table *b, cog_block_table *c)
+{
+    cog_kv_init(kv, n, 16, true);
+    cog_block_table_init(a, n);
+    cog_block_table_init(b, n);
+    cog_block_table_init(c, n);
+}
+
+static void close_pool(cog_kv *kv, cog_block_table *a, cog_block_table *b, cog_block_table *c)
+{
+    cog_block_table_fini(a);
+    cog_block_table_fini(b);
+    cog_block_table_fini(c);
+    cog_kv_fini(kv);
+}
+
 static void pages_for_slots(void **state)
 {
     cog_kv kv;
@@ -149,10 +166,7 @@ static void pinned_pages_are_taken_last(void **state)
     cog_block_table a, b, c;
     cog_kv kv;
 
-    cog_kv_init(&kv, 8, 16, true);
-    cog_block_table_init(&a, 8);
-    cog_block_table_init(&b, 8);
-    cog_block_table_init(&c, 8);
+    open_pool(&kv, 8, &a, &b, &c);
     fill(&kv, &a, 1, 3);
     for (int i = 0; i < 3; i++)
         cog_kv_pin(&kv, a.block[i], 7);
@@ -177,10 +191,7 @@ static void pinned_pages_are_taken_last(void **state)
     assert_true(cog_kv_is_sound(&kv));
     cog_kv_release(&kv, &c, 0);
     assert_int_equal(kv.n_free, 8); /* what is pinned has a name, and these have none */
-    cog_block_table_fini(&a);
-    cog_block_table_fini(&b);
-    cog_block_table_fini(&c);
-    cog_kv_fini(&kv);
+    close_pool(&kv, &a, &b, &c);
 }
 
 /* What is pinned no more is the newest of the others, and goes from its end. */
@@ -189,10 +200,7 @@ static void pages_are_unpinned_by_number(void **state)
     cog_block_table a, b, c;
     cog_kv kv;
 
-    cog_kv_init(&kv, 8, 16, true);
-    cog_block_table_init(&a, 8);
-    cog_block_table_init(&b, 8);
-    cog_block_table_init(&c, 8);
+    open_pool(&kv, 8, &a, &b, &c);
     fill(&kv, &a, 1, 2);
     fill(&kv, &b, 2, 2);
     for (int i = 0; i < 2; i++) {
@@ -212,10 +220,7 @@ static void pages_are_unpinned_by_number(void **state)
     assert_true(find(&kv, 1, 1) < 0);
     assert_true(find(&kv, 1, 0) >= 0);
     cog_kv_release(&kv, &c, 0);
-    cog_block_table_fini(&a);
-    cog_block_table_fini(&b);
-    cog_block_table_fini(&c);
-    cog_kv_fini(&kv);
+    close_pool(&kv, &a, &b, &c);
 }
 
 /* Half the pool at most: of more, those let go first are pinned no more. */
@@ -250,10 +255,7 @@ static void the_page_let_go_first_is_taken_first(void **state)
     cog_block_table a, b, c;
     cog_kv kv;
 
-    cog_kv_init(&kv, 6, 16, true);
-    cog_block_table_init(&a, 6);
-    cog_block_table_init(&b, 6);
-    cog_block_table_init(&c, 6);
+    open_pool(&kv, 6, &a, &b, &c);
     fill(&kv, &a, 1, 3);
     fill(&kv, &b, 2, 2);
     cog_kv_release(&kv, &a, 0);
@@ -278,10 +280,7 @@ static void the_page_let_go_first_is_taken_first(void **state)
     cog_kv_release(&kv, &c, 0);
     assert_int_equal(kv.n_free, 5);
     assert_int_equal(kv.n_cached, 1);
-    cog_block_table_fini(&a);
-    cog_block_table_fini(&b);
-    cog_block_table_fini(&c);
-    cog_kv_fini(&kv);
+    close_pool(&kv, &a, &b, &c);
 }
 
 static void the_same_contents_twice_become_one_page(void **state)
