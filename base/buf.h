@@ -23,6 +23,12 @@ void cog_buf_drop(cog_buf *b, size_t len); /* removes the first len bytes; len <
 char *cog_buf_detach(cog_buf *b,
                      size_t *out_len); /* the bytes become the caller's; out_len may be NULL */
 
+/* The bytes as a string; "" while nothing was added. */
+static inline const char *cog_buf_text(const cog_buf *b)
+{
+    return b->data ? b->data : "";
+}
+
 /* Adds a small file's bytes. COG_EIO, or COG_ELIMIT when it has more than max; the text names it.
  */
 int cog_buf_add_file(cog_buf *b, const char *path, size_t max, cog_err *err);

@@ -133,7 +133,7 @@ int cog_config_file_open(cog_config_file **out, const char *path, cog_err *err)
     rc = cog_buf_add_file(&f->text, path, MAX_FILE, err);
     if (rc < 0)
         goto fail;
-    root = json_loadb(f->text.data ? f->text.data : "", f->text.len, JSON_REJECT_DUPLICATES, &at);
+    root = json_loadb(cog_buf_text(&f->text), f->text.len, JSON_REJECT_DUPLICATES, &at);
     if (!root) {
         rc = cog_err_set(err, COG_EFORMAT, "%s, line %d: %s", path, at.line < 1 ? 1 : at.line,
                          at.text);

@@ -436,8 +436,8 @@ int cog_engine_prompt(cog_prompt *out, cog_engine *e, cog_template tmpl, const c
 
     cog_prompt_text(&text, tmpl == COG_TEMPLATE_DEFAULT ? m->default_template : tmpl, turns,
                     n_turns);
-    rc = cog_tokenizer_encode(e->loaded.tokenizer, &ids, &n_text, text.data ? text.data : "",
-                              text.len, err);
+    rc = cog_tokenizer_encode(e->loaded.tokenizer, &ids, &n_text, cog_buf_text(&text), text.len,
+                              err);
     cog_buf_fini(&text);
     if (rc < 0)
         return rc;

@@ -357,7 +357,7 @@ static int parse(json_t **out, const char *dir, const char *file, cog_err *err)
     int rc = cog_file_read(&text, dir, file, MAX_BYTES, err);
 
     if (rc == 0) {
-        *out = json_loadb(text.data ? text.data : "", text.len, JSON_REJECT_DUPLICATES, &why);
+        *out = json_loadb(cog_buf_text(&text), text.len, JSON_REJECT_DUPLICATES, &why);
         if (!*out)
             rc = cog_err_set(err, COG_EFORMAT, "%s: line %d: %.200s", file, why.line, why.text);
     }

@@ -46,7 +46,7 @@ static void report(cog_engine *e, cog_sequence *q, int32_t token, cog_step_resul
             ev->n_scored = n_scored;
         }
         ev->choice = c;
-        ev->text = cog_strndup(q->text.data ? q->text.data : "", q->text.len);
+        ev->text = cog_strndup(cog_buf_text(&q->text), q->text.len);
         ev->text_len = q->text.len;
         ev->n_tokens = 1;
         ev->token = token;

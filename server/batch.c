@@ -39,8 +39,8 @@ static int understand(cog_generate_job *j)
     int n;
 
     if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) < 0 ||
-        cog_chat_batch_init(c, &n, x->body.data ? x->body.data : "", x->body.len, max_parts(s),
-                            &opt, &j->err) < 0 ||
+        cog_chat_batch_init(c, &n, cog_buf_text(&x->body), x->body.len, max_parts(s), &opt,
+                            &j->err) < 0 ||
         cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0)
         return COG_EINVAL;
     cog_generate_make_parts(j, n, &part);

@@ -73,7 +73,7 @@ static int write_line(const run *r, FILE *f, const item *it, cog_err *err)
     cog_caption_line c = {
         .image = it->path,
         .error = it->error,
-        .text = it->text.data ? it->text.data : "",
+        .text = cog_buf_text(&it->text),
         .finish_reason = it->finish == COG_FINISH_STOP ? "stop" : "length",
         .prompt_tokens = it->prompt_tokens,
         .completion_tokens = it->completion_tokens,
@@ -99,7 +99,7 @@ static int write_item(run *r, const item *it, cog_err *err)
     if (r->opt->json)
         return write_line(r, stdout, it, err);
     if (!it->error)
-        printf("%s: %s\n", it->path, it->text.data ? it->text.data : "");
+        printf("%s: %s\n", it->path, cog_buf_text(&it->text));
     return 0;
 }
 

@@ -97,10 +97,10 @@ int cog_chat_prompt_build(cog_prompt *out, cog_server *s, const cog_chat *c, con
         const cog_chat_turn *t = &c->turns[i];
         bool is_last = i == c->n_turns - 1;
 
-        turns[i].query = t->query.data ? t->query.data : "";
+        turns[i].query = cog_buf_text(&t->query);
         turns[i].query_len = t->query.len;
         if (!is_last || c->continue_final)
-            turns[i].answer = t->answer.data ? t->answer.data : "";
+            turns[i].answer = cog_buf_text(&t->answer);
         turns[i].answer_len = t->answer.len;
         turns[i].is_open = is_last && c->is_open;
     }

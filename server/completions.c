@@ -119,7 +119,7 @@ static int understand(cog_generate_job *j)
     int64_t wanted;
 
     if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) < 0 ||
-        cog_completion_init(c, x->body.data ? x->body.data : "", x->body.len, &opt, &j->err) < 0 ||
+        cog_completion_init(c, cog_buf_text(&x->body), x->body.len, &opt, &j->err) < 0 ||
         cog_chat_prompt_check_model(&s->cfg, c->params.model, &j->err) < 0)
         return COG_EINVAL;
     wanted = cog_completion_max_tokens(c);

@@ -143,7 +143,7 @@ int cog_key_file_read(cog_key_entry **out, int *n_out, const char *path, cog_err
     int rc = cog_buf_add_file(&text, path, MAX_FILE, err);
 
     if (rc == 0) {
-        rc = cog_key_file_parse(out, n_out, text.data ? text.data : "", text.len, &why);
+        rc = cog_key_file_parse(out, n_out, cog_buf_text(&text), text.len, &why);
         if (rc < 0)
             cog_err_set(err, rc, "%s, %s", path, why.text);
     }

@@ -14,7 +14,7 @@ static int understand(cog_generate_job *j)
     cog_chat_options opt = cog_chat_prompt_options(j->x->server, j->nonce);
 
     if (cog_chat_prompt_nonce(j->nonce, j->x->id, &j->err) < 0 ||
-        cog_responses_init(c, &j->echo, body->data ? body->data : "", body->len, &opt, &j->err) < 0)
+        cog_responses_init(c, &j->echo, cog_buf_text(body), body->len, &opt, &j->err) < 0)
         return COG_EINVAL;
     return cog_chat_job_take(j, &c->params);
 }

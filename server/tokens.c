@@ -128,7 +128,7 @@ static void tokenize(cog_work *w)
     cog_tokenize t = { 0 };
 
     if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) == 0 &&
-        cog_tokenize_init(&t, x->body.data ? x->body.data : "", x->body.len, j->nonce,
+        cog_tokenize_init(&t, cog_buf_text(&x->body), x->body.len, j->nonce,
                           s->cfg.strict_parameters, &j->err) == 0) {
         if (t.has_messages)
             tokenize_chat(j, &t);
@@ -149,15 +149,15 @@ static void detokenize(cog_work *w)
     cog_buf text = { 0 };
 
     if (cog_chat_prompt_nonce(j->nonce, x->id, &j->err) == 0 &&
-        cog_detokenize_init(&d, x->body.data ? x->body.data : "", x->body.len, j->nonce,
+        cog_detokenize_init(&d, cog_buf_text(&x->body), x->body.len, j->nonce,
                             cog_engine_get_info(s->engine)->vocab, s->cfg.strict_parameters,
                             &j->err) == 0 &&
         cog_chat_prompt_check_model(&s->cfg, d.model, &j->err) == 0) {
         cog_engine_detokenize(&text, s->engine, d.tokens, d.n_tokens);
         cog_buf_puts(&j->body, "{\"prompt\":\"");
-        cog_json_write_text(&j->body, text.data ? text.data : "", text.len);
+        cog_json_write_text(&j->body, cog_buf_text(&text), text.len);
         cog_buf_puts(&j->body, "\",\"content\":\"");
-        cog_json_write_text(&j->body, text.data ? text.data : "", text.len);
+        cog_json_write_text(&j->body, cog_buf_text(&text), text.len);
         cog_buf_puts(&j->body, "\"}");
         cog_buf_fini(&text);
     }
@@ -169,14 +169,14 @@ static void detokenize(cog_work *w)
 static int init_chat(cog_chat *c, const cog_buf *body, const cog_chat_options *opt,
                      cog_api_error *err)
 {
-    return cog_chat_init(c, body->data ? body->data : "", body->len, opt, err);
+    return cog_chat_init(c, cog_buf_text(body), body->len, opt, err);
 }
 
 static int init_response(cog_chat *c, const cog_buf *body, const cog_chat_options *opt,
                          cog_api_error *err)
 {
     cog_buf echo = { 0 };
-    int rc = cog_responses_init(c, &echo, body->data ? body->data : "", body->len, opt, err);
+    int rc = cog_responses_init(c, &echo, cog_buf_text(body), body->len, opt, err);
 
     cog_buf_fini(&echo);
     return rc;

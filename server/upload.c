@@ -144,8 +144,7 @@ static int read_form(upload_job *j)
     if (!j->boundary[0])
         cog_err_set(&why, COG_EINVAL, "its Content-Type has no boundary, or a wrong one");
     else
-        cog_multipart_parse(&j->form, x->body.data ? x->body.data : "", x->body.len, j->boundary,
-                            &why);
+        cog_multipart_parse(&j->form, cog_buf_text(&x->body), x->body.len, j->boundary, &why);
     if (why.code)
         return cog_api_error_set(&j->err, COG_API_INVALID_FORM, NULL,
                                  "The request is no form that can be read: %s.", why.text);

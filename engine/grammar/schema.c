@@ -629,7 +629,7 @@ static const json_t *step_into(const json_t *v, const char *name, size_t len)
         unsigned long i = key.len ? strtoul(key.data, &end, 10) : 0;
         v = key.len && !*end ? json_array_get(v, i) : NULL;
     } else {
-        v = json_object_get(v, key.data ? key.data : "");
+        v = json_object_get(v, cog_buf_text(&key));
     }
     cog_buf_fini(&key);
     return v;

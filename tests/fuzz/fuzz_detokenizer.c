@@ -73,7 +73,7 @@ static cog_buf decode_in_pieces(const int32_t *ids, int n)
 static void require_equal(const cog_buf *a, const char *b, size_t len)
 {
     REQUIRE_SAY(a->len == len && (len == 0 || memcmp(a->data, b, len) == 0), "'%.*s' is not '%.*s'",
-                (int)a->len, a->data ? a->data : "", (int)len, b);
+                (int)a->len, cog_buf_text(a), (int)len, b);
 }
 
 static void check_ids(const int32_t *ids, int n)

@@ -85,8 +85,7 @@ static void check_scan(const cog_json_scan *s, const cog_buf *body)
 {
     const int how = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     json_t *whole = json_loadb(body->data, body->len, how, NULL);
-    json_t *lifted =
-        json_loadb(s->skeleton.data ? s->skeleton.data : "", s->skeleton.len, how, NULL);
+    json_t *lifted = json_loadb(cog_buf_text(&s->skeleton), s->skeleton.len, how, NULL);
 
     REQUIRE(s->n_pieces > 0 || s->skeleton.len == body->len);
     for (int i = 0; i < s->n_pieces; i++) {

@@ -68,7 +68,7 @@ static void check_line_ends(const char *bytes, size_t len, const cog_buf *want, 
 
     for (size_t i = 0; i < len; i++)
         cog_buf_add(&other, bytes[i] == '\n' ? end : &bytes[i], bytes[i] == '\n' ? strlen(end) : 1);
-    all = read_in_pieces(other.data ? other.data : "", other.len, how);
+    all = read_in_pieces(cog_buf_text(&other), other.len, how);
     require_same(&all, want);
     cog_buf_fini(&other);
     cog_buf_fini(&all);

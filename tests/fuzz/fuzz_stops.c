@@ -52,13 +52,13 @@ static void check(char *const *stop, int n, const char *text, size_t len, unsign
         piece = piece > len - at ? len - at : piece;
         found = cog_stops_push(&s, &out, text + at, piece);
         at += piece;
-        REQUIRE(out.len <= at && memcmp(out.data ? out.data : "", text, out.len) == 0);
+        REQUIRE(out.len <= at && memcmp(cog_buf_text(&out), text, out.len) == 0);
     }
     if (!found)
         cog_stops_finish(&s, &out);
     REQUIRE(found == (want.hit >= 0));
     REQUIRE_SAY(out.len == want.len, "%zu is not %zu", out.len, want.len);
-    REQUIRE(memcmp(out.data ? out.data : "", text, out.len) == 0);
+    REQUIRE(memcmp(cog_buf_text(&out), text, out.len) == 0);
     if (found)
         REQUIRE(strcmp(stop[s.hit], stop[want.hit]) == 0);
     cog_stops_fini(&s);

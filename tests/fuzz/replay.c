@@ -112,7 +112,7 @@ static void run_file(const char *path)
     fclose(f);
     printf("%s\n", path);
     fflush(stdout);
-    run_unit((const uint8_t *)(bytes.data ? bytes.data : ""), bytes.len);
+    run_unit((const uint8_t *)(cog_buf_text(&bytes)), bytes.len);
     cog_buf_fini(&bytes);
 }
 

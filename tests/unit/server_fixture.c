@@ -179,7 +179,7 @@ http_response chat_as(fixture *f, const char *key, const char *text, const char 
 const char *error_member(const http_response *r, const char *name)
 {
     static char value[1024];
-    json_t *root = json_loads(r->body.data ? r->body.data : "", 0, NULL);
+    json_t *root = json_loads(cog_buf_text(&r->body), 0, NULL);
     const char *s = json_string_value(json_object_get(json_object_get(root, "error"), name));
 
     snprintf(value, sizeof(value), "%s", s ? s : "");

@@ -282,7 +282,7 @@ static void check_bytes(rig *r, const outcome *o, int choice)
 
         assert_int_equal(s->is_first, i == 0);
         last = joined.len;
-        if (cog_utf8_valid(joined.data ? joined.data : "", last))
+        if (cog_utf8_valid(cog_buf_text(&joined), last))
             assert_int_equal(s->at, last);
         assert_true(s->at >= at && s->at < text->len);
         at = s->at;
@@ -290,7 +290,7 @@ static void check_bytes(rig *r, const outcome *o, int choice)
         assert_true(joined.len > last); /* each has bytes */
     }
     clean = cog_alloc(3 * joined.len + 1, 1);
-    len = cog_utf8_sanitize(clean, joined.data ? joined.data : "", joined.len);
+    len = cog_utf8_sanitize(clean, cog_buf_text(&joined), joined.len);
     assert_true(len >= text->len);
     if (text->len)
         assert_memory_equal(clean, text->data, text->len);

@@ -25,7 +25,7 @@ static void expect(const char *text, const char *want, int n_broken)
             cog_buf_printf(&got, "%s%d,%d,%d,%d", k ? ";" : "", b->x0, b->y0, b->x1, b->y1);
         }
     }
-    assert_string_equal(got.data ? got.data : "", want);
+    assert_string_equal(cog_buf_text(&got), want);
     if (g.n_broken != n_broken)
         fail_msg("%s: %d left out, not %d", text, g.n_broken, n_broken);
     cog_grounding_fini(&g);

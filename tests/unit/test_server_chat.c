@@ -11,7 +11,7 @@
 
 static json_t *body_of(const http_response *r)
 {
-    json_t *root = json_loads(r->body.data ? r->body.data : "", 0, NULL);
+    json_t *root = json_loads(cog_buf_text(&r->body), 0, NULL);
 
     assert_non_null(root);
     return root;
@@ -118,7 +118,7 @@ static void take_chunk(struct stream *st, json_t *root)
 
 static void parse_stream(struct stream *st, const http_response *r)
 {
-    const char *p = r->body.data ? r->body.data : "";
+    const char *p = cog_buf_text(&r->body);
 
     memset(st, 0, sizeof(*st));
     while (*p) {

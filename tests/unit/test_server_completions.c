@@ -20,7 +20,7 @@ static http_response complete(fixture *f, const char *fields)
 
 static json_t *answer_of(http_response r)
 {
-    json_t *root = json_loads(r.body.data ? r.body.data : "", 0, NULL);
+    json_t *root = json_loads(cog_buf_text(&r.body), 0, NULL);
 
     if (r.status != 200 || !root)
         fail_msg("%d %s", r.status, r.body.data);
